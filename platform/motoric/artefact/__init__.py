@@ -1,0 +1,1 @@
+"""One model as files: signature, preprocessing, digests, and the predictor that runs it."""

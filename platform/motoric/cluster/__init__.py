@@ -1,0 +1,1 @@
+"""The cluster definition and the local platform made from it."""

@@ -1,0 +1,1 @@
+"""What every other part leans on: errors, settings, storage and control documents."""

@@ -1,0 +1,134 @@
+"""Errors that a person is meant to read.
+
+    MotoricError                 something failed that is not the user's doing      exit 1, HTTP 500
+    ├── UserError                the user can mend it; the message says how         exit 2, HTTP 400
+    │   ├── SettingsError        cluster.yaml, the environment, a deployment file
+    │   ├── RecipeError          a recipe that does not fit the schema or its data
+    │   ├── DatasetError         a dataset that is missing, broken or too small
+    │   ├── ArtefactError        an artefact that is missing, changed or unreadable
+    │   ├── MalformedBodyError   a request body that is not what the protocol says        HTTP 400
+    │   ├── InputError           windows of the wrong shape, or with NaN values           HTTP 422
+    │   ├── NotFoundError        a model, version, file or run that does not exist        HTTP 404
+    │   ├── TooLargeError        a request body over the limit                            HTTP 413
+    │   └── AccessError          no API key, or a wrong one                               HTTP 401
+    └── PlatformError            the platform cannot do it now                            HTTP 503
+
+The command line prints the message alone and exits with `exit_code`; HTTP answers RFC 9457 problem JSON with `status`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class MotoricError(Exception):
+    """Base of all errors raised on purpose.
+
+    Args:
+        message: What is wrong (the value), where, and how to mend it.
+    """
+
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Internal error"
+    kind: ClassVar[str] = "internal-error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def problem(self, instance: str | None = None) -> dict[str, Any]:
+        """The error as an RFC 9457 problem document."""
+        document: dict[str, Any] = {
+            "type": f"urn:motoric:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.message,
+        }
+        if instance is not None:
+            document["instance"] = instance
+        return document
+
+
+class UserError(MotoricError):
+    """The user can mend it."""
+
+    status = 400
+    title = "Bad request"
+    kind = "bad-request"
+    exit_code = 2
+
+
+class SettingsError(UserError):
+    """A setting, `cluster.yaml` or a deployment file is wrong."""
+
+    title = "Wrong settings"
+    kind = "settings"
+
+
+class RecipeError(UserError):
+    """A recipe does not fit its schema or its dataset."""
+
+    title = "Wrong recipe"
+    kind = "recipe"
+
+
+class DatasetError(UserError):
+    """A dataset is missing, broken or too small for what was asked."""
+
+    title = "Unusable dataset"
+    kind = "dataset"
+
+
+class ArtefactError(UserError):
+    """An artefact is missing, was changed, or cannot be read."""
+
+    title = "Unusable artefact"
+    kind = "artefact"
+
+
+class MalformedBodyError(UserError):
+    """A request body is not what the protocol says."""
+
+    title = "Malformed body"
+    kind = "malformed-body"
+
+
+class InputError(UserError):
+    """Windows do not fit the model's signature."""
+
+    status = 422
+    title = "Input does not fit the model"
+    kind = "input"
+
+
+class NotFoundError(UserError):
+    """A model, version, file or run does not exist."""
+
+    status = 404
+    title = "Not found"
+    kind = "not-found"
+
+
+class TooLargeError(UserError):
+    """A request body is over the limit."""
+
+    status = 413
+    title = "Body too large"
+    kind = "too-large"
+
+
+class AccessError(UserError):
+    """No API key was sent, or it is unknown."""
+
+    status = 401
+    title = "API key needed"
+    kind = "access"
+
+
+class PlatformError(MotoricError):
+    """The platform cannot do it now."""
+
+    status = 503
+    title = "Unavailable"
+    kind = "unavailable"

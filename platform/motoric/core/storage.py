@@ -1,0 +1,116 @@
+"""Storage URIs: local paths, S3 and GCS through `pyarrow.fs`, one code path.
+
+In: a URI (`/data/x`, `file:///data/x`, `s3://bucket/x`, `gs://bucket/x`). Out: bytes, listings.
+A relative URI is relative to the platform's storage URI, never to the working directory: `resolve` says so once.
+Writing one object is atomic: on a disk by a rename, on an object store by the put itself.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import uuid
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs as pafs
+
+from motoric.core.errors import NotFoundError, SettingsError
+
+
+def is_absolute(uri: str) -> bool:
+    """Whether `uri` has a scheme or is an absolute local path."""
+    return "://" in uri or uri.startswith(("/", "~"))
+
+
+def resolve(uri: str, base_uri: str) -> str:
+    """Make `uri` absolute: relative ones lie under `base_uri`, the platform's storage.
+
+    Raises:
+        SettingsError: A relative URI climbs out of the storage with `..`.
+    """
+    if is_absolute(uri):
+        return uri.rstrip("/")
+    if ".." in uri.split("/"):
+        raise SettingsError(f"{uri!r} leaves the storage: give an absolute path or URI instead")
+    return join(base_uri, uri.rstrip("/"))
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path parts to a URI."""
+    return posixpath.join(uri.rstrip("/"), *parts)
+
+
+def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a URI and the path on it.
+
+    Raises:
+        SettingsError: The scheme is unknown.
+    """
+    if "://" not in uri:
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    try:
+        found, path = pafs.FileSystem.from_uri(uri)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise SettingsError(f"{uri!r} is not a storage URI this platform can open: {error}") from error
+    return found, path
+
+
+def exists(uri: str) -> bool:
+    """Whether an object or a folder lies at `uri`."""
+    system, path = filesystem(uri)
+    return bool(system.get_file_info(path).type != pafs.FileType.NotFound)
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read one object.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    system, path = filesystem(uri)
+    try:
+        with system.open_input_stream(path) as stream:
+            return bytes(stream.readall())
+    except FileNotFoundError as error:
+        raise NotFoundError(f"nothing lies at {uri}") from error
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Write one object atomically: a reader sees the old content or the new, never a part."""
+    system, path = filesystem(uri)
+    if isinstance(system, pafs.LocalFileSystem):
+        _write_local(Path(path), content)
+        return
+    with system.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+def _write_local(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def list_names(uri: str) -> list[str]:
+    """Names directly under a folder or prefix, sorted; empty where there is none."""
+    system, path = filesystem(uri)
+    selector = pafs.FileSelector(path, allow_not_found=True)
+    names = (posixpath.basename(info.path) for info in system.get_file_info(selector))
+    return sorted(name for name in names if not name.startswith("."))
+
+
+def fingerprint(uri: str) -> tuple[int, int] | None:
+    """Size and modification time (ns) of an object, or None: a cheap answer to "has it changed?"."""
+    system, path = filesystem(uri)
+    info = system.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        return None
+    return int(info.size), int(info.mtime_ns or 0)

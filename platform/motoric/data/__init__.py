@@ -1,0 +1,1 @@
+"""From recordings to windows: sources, the dataset on storage, and windows over it."""

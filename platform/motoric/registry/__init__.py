@@ -1,0 +1,1 @@
+"""Versions, aliases and tracked runs, kept in MLflow."""

@@ -1,0 +1,1 @@
+"""Chains of the parts above, such as train -> export -> register -> release."""
