@@ -1,0 +1,91 @@
+"""The Serve application of one model: the edge between Ray and `ModelServer`.
+
+Its ingress replica runs the model itself, so a prediction costs one hop.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+
+from motoric.core import settings
+from motoric.serving.asgi import RETRY_AFTER_S
+from motoric.serving.config import ModelAppArgs, Replicas
+from motoric.serving.model_server import ModelServer
+from motoric.serving.served import RunOptions
+from ray import serve
+
+
+@serve.deployment(name="model")
+@serve.ingress()
+class ModelReplica:
+    """One replica of a model.
+
+    Args:
+        args: `ModelAppArgs` as JSON.
+    """
+
+    def __init__(self, args: dict[str, Any]) -> None:
+        log_to_serve()
+        parsed = ModelAppArgs.model_validate(args)
+        self._server = ModelServer(
+            model=parsed.model,
+            storage_uri=parsed.storage_uri or settings.load().storage_uri,
+            options=RunOptions(
+                num_threads=parsed.num_threads,
+                gpu_fraction=parsed.gpu,
+                max_windows=parsed.batching.max_windows,
+                max_wait_ms=parsed.batching.max_wait_ms,
+            ),
+            max_body_bytes=int(parsed.limits.max_body_mib * 2**20),
+            replica=serve.get_replica_context().replica_id.unique_id,
+        )
+
+    def __serve_build_asgi_app__(self) -> ModelServer:
+        """What Serve mounts."""
+        return self._server
+
+
+def build(args: ModelAppArgs) -> serve.Application:
+    """The application of one model; Serve calls it with the `args` of its config."""
+    options: dict[str, Any] = {"num_cpus": args.cpu, "num_gpus": args.gpu}
+    if args.resources:
+        options["resources"] = args.resources
+    # Serve's decorator has no types: it makes a Deployment of the class.
+    deployment: serve.Deployment = ModelReplica.options(  # type: ignore[attr-defined]
+        ray_actor_options=options,
+        max_ongoing_requests=args.limits.max_ongoing_requests,
+        max_queued_requests=args.limits.max_queued_requests,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
+        logging_config={"enable_access_log": False},
+        **_scaling(args.replicas),
+    )
+    return deployment.bind(args.model_dump(mode="json"))
+
+
+def _scaling(replicas: Replicas) -> dict[str, Any]:
+    if replicas.min == replicas.max:
+        return {"num_replicas": replicas.min}
+    # Serve averages the load over the look-back period; it must not be longer than the wait a
+    # person asked for.
+    look_back_s = min(30.0, max(2.0, replicas.upscale_delay_s))
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=replicas.min,
+            max_replicas=replicas.max,
+            target_ongoing_requests=replicas.target_ongoing_requests,
+            upscale_delay_s=replicas.upscale_delay_s,
+            downscale_delay_s=replicas.downscale_delay_s,
+            look_back_period_s=look_back_s,
+            metrics_interval_s=look_back_s / 4,
+        )
+    }
+
+
+def log_to_serve() -> None:
+    """Send what `motoric` logs to the replica's own log file."""
+    logger = logging.getLogger("motoric")
+    logger.parent = logging.getLogger("ray.serve")
+    logger.setLevel(logging.INFO)

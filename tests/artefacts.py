@@ -1,0 +1,117 @@
+"""Small real artefacts for tests: an ONNX graph that adds up the samples of each channel.
+
+The probability of class k is softmax over `sum over time of channel k + bias[k]`, so that a test can say which class a
+window belongs to, and a new `bias` makes a version that answers differently.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from motoric.artefact import files
+from motoric.artefact.signature import Channel, ClassesOutput, SensorInput, Signature
+from motoric.core.releases import Release, ReleasedVersion, write_release
+
+CLASSES = ("raise", "rotate", "rest")
+NUM_SAMPLES = 10
+NUM_CHANNELS = 4
+
+
+def small_signature(classes: Sequence[str] = CLASSES) -> Signature:
+    """Windows of 10 samples of 4 channels."""
+    channels = tuple(Channel(name=f"acc_{name}", unit="m/s^2") for name in "xyzw")
+    sensors = SensorInput(channels=channels, rate_hz=10.0, length_s=1.0, hop_s=0.5)
+    return Signature(inputs=(sensors,), outputs=(ClassesOutput(classes=tuple(classes)),))
+
+
+def small_graph(bias: Sequence[float], slow: int = 0) -> bytes:
+    """The graph; `slow` squares a matrix of that size on the way, to take time."""
+    num_classes = len(bias)
+    weights = np.zeros((NUM_CHANNELS, num_classes), np.float32)
+    np.fill_diagonal(weights, 1.0)
+    constants = {"weights": weights, "bias": np.asarray(bias, np.float32), "axis": np.array([1])}
+    nodes = [
+        helper.make_node("ReduceSum", ["windows", "axis"], ["sums"], keepdims=0),
+        helper.make_node("MatMul", ["sums", "weights"], ["scores"]),
+        helper.make_node("Add", ["scores", "bias"], ["biased"]),
+        helper.make_node("Softmax", ["biased"], ["probabilities"], axis=-1),
+    ]
+    if slow:
+        # What depends on the input cannot be folded away at load.
+        constants["square"] = np.eye(slow, dtype=np.float32)
+        constants["zero"] = np.zeros((1,), np.float32)
+        constants["both"] = np.array([0, 1])
+        nodes[2:3] = [
+            helper.make_node("ReduceSum", ["scores", "both"], ["total"], keepdims=0),
+            helper.make_node("Mul", ["square", "total"], ["scaled"]),
+            helper.make_node("MatMul", ["scaled", "scaled"], ["product"]),
+            helper.make_node("ReduceSum", ["product", "both"], ["product_sum"], keepdims=0),
+            helper.make_node("Mul", ["product_sum", "zero"], ["nothing"]),
+            helper.make_node("Add", ["scores", "nothing"], ["delayed"]),
+            helper.make_node("Add", ["delayed", "bias"], ["biased"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [
+            helper.make_tensor_value_info(
+                "windows", TensorProto.FLOAT, ["B", NUM_SAMPLES, NUM_CHANNELS]
+            )
+        ],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", num_classes])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def write_small_artefact(
+    uri: str,
+    classes: Sequence[str] = CLASSES,
+    bias: Sequence[float] = (0.0, 0.0, 0.0),
+    *,
+    model: bytes | None = None,
+    slow: int = 0,
+) -> str:
+    """Write an artefact; returns its digest. `model` replaces the graph, to break it."""
+    return files.write_artefact(
+        uri,
+        {
+            files.MODEL: small_graph(bias, slow) if model is None else model,
+            files.WEIGHTS: b"none",
+            files.RECIPE: b"version: 1\n",
+            files.SIGNATURE: small_signature(classes).model_dump_json(indent=1).encode(),
+            files.METRICS: json.dumps({"accuracy": 1.0}).encode(),
+            files.CARD: b"# A model for tests\n",
+        },
+    )
+
+
+def release_small(
+    storage_uri: str,
+    model: str,
+    version: int,
+    *,
+    bias: Sequence[float] = (0.0, 0.0, 0.0),
+    **more: object,
+) -> ReleasedVersion:
+    """Write version `version` of `model` and release it."""
+    artefact = f"artefacts/{model}/{version}"
+    digest = write_small_artefact(f"{storage_uri}/{artefact}", bias=bias, **more)  # type: ignore[arg-type]
+    released = ReleasedVersion(version=version, digest=digest, artefact=artefact)
+    write_release(storage_uri, Release(model=model, primary=released))
+    return released
+
+
+def window_of(class_index: int) -> list[list[float]]:
+    """A window that belongs to a class (with an even bias)."""
+    return [
+        [0.5 if channel == class_index else 0.0 for channel in range(NUM_CHANNELS)]
+    ] * NUM_SAMPLES
