@@ -1,1 +1,1 @@
-"""The cluster definition and the local platform made from it."""
+"""Where the platform runs: the cluster definition, the local head, and sessions on a Ray."""
