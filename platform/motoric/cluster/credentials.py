@@ -52,7 +52,9 @@ def _read() -> dict[str, str]:
     except FileNotFoundError:
         return {}
     except ValueError as error:
-        raise SettingsError(f"{path} is not valid JSON: {error}; remove it to start anew") from error
+        raise SettingsError(
+            f"{path} is not valid JSON: {error}; remove it to start anew"
+        ) from error
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content.values()):
         raise SettingsError(f"{path} must map addresses to keys; remove it to start anew")
     return content

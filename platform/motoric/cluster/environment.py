@@ -52,18 +52,26 @@ class Places:
     """Folders and files of one head."""
 
     instance_id: str
-    temp_dir: Path
+    folder: Path
+    """Private to the user: Ray opens its own temporary folder, below, to everybody."""
     token_path: Path
+    python: Path
+    """The interpreter of the head; its folder leads the path, so that jobs find it as `python`."""
+
+    @property
+    def temp_dir(self) -> Path:
+        """Ray's temporary folder."""
+        return self.folder / "t"
 
     @property
     def haproxy_folder(self) -> Path:
         """HAProxy's configuration and sockets; short, since socket paths are limited."""
-        return self.temp_dir / "h"
+        return self.folder / "h"
 
     @property
     def haproxy_script(self) -> Path:
         """The executable given to Ray as HAProxy."""
-        return self.temp_dir / "haproxy"
+        return self.folder / "haproxy"
 
 
 def head_environment(
@@ -88,6 +96,7 @@ def head_environment(
         | settings.environment()
         | {
             INSTANCE_VARIABLE: places.instance_id,
+            "PATH": f"{places.python.parent}:{inherited.get('PATH', '/usr/bin:/bin')}",
             "MOTORIC_PORTS__HTTP": str(settings.ports.http),
             "MOTORIC_PORTS__DASHBOARD": str(settings.ports.dashboard),
             "MOTORIC_PORTS__GCS": str(settings.ports.gcs),
@@ -96,6 +105,7 @@ def head_environment(
             "RAY_TMPDIR": str(places.temp_dir),
             # One node: Ray then binds its own services on loopback.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            "RAY_preload_python_modules": "motoric.cluster.worker_loopback",
             # A worker for each logical CPU at the first driver would cost more than it saves.
             "RAY_prestart_worker_first_driver": "0",
             "AUTOSCALER_METRIC_PORT": str(ports.autoscaler_metrics),
@@ -152,11 +162,13 @@ def client_environment(dashboard_url: str, token_path: Path) -> dict[str, str]:
         "RAY_DASHBOARD_ADDRESS": dashboard_url,
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path),
+        # Else `ray.init("127.0.0.1:...")` dials the machine's outer address, where nobody listens.
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     }
 
 
 def node_environment(settings: Settings) -> dict[str, str]:
-    """What a node of `ray up` exports before `ray start`; nodes reach each other, so no loopback."""
+    """What a node of `ray up` exports before `ray start`; they need more than loopback."""
     return (
         SERVE_TUNING
         | NO_TELEMETRY

@@ -1,7 +1,8 @@
 """Folders of the local platform: private, and short enough for the socket paths of Ray and HAProxy.
 
-    $MOTORIC_HOME/run/platform.json    what runs (its token beside it)
-    $MOTORIC_HOME/ray                  Ray's temporary files, or a short private folder under /tmp
+$MOTORIC_HOME/run/platform.json    what runs (its token beside it)
+$MOTORIC_HOME/ray                  temporary files of Ray (t) and HAProxy (h), or, where that
+                                   path is too long, a short private folder under /tmp
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from pathlib import Path
 
 from motoric.core.errors import SettingsError
 
-# A socket path holds 107 characters. HAProxy's is `<temp>/h/<node id, 56>/a.<pid>.tmp`, the longest
-# of Ray's dashboard `<temp>/session_<time and pid, 35>/sockets/dash_<module>`: 73 beside `<temp>`.
-MAX_TEMP_DIR_LENGTH = 32
+# A socket path holds 107 characters. HAProxy's is `<folder>/h/<node id, 56>/a.<pid>.tmp`, the
+# longest of Ray's `<folder>/t/session_<time and pid, 35>/sockets/dash_<module>`: up to 76 more.
+MAX_FOLDER_LENGTH = 30
 
 
 def run_folder(home: Path) -> Path:
@@ -26,13 +27,13 @@ def run_folder(home: Path) -> Path:
     return home / "run"
 
 
-def choose_temp_dir(home: Path) -> Path:
+def choose_folder(home: Path) -> Path:
     """`$MOTORIC_HOME/ray`, or a short folder of this user for this home where that is too long."""
     inside = home / "ray"
-    if len(os.fsencode(inside)) <= MAX_TEMP_DIR_LENGTH:
+    if len(os.fsencode(inside)) <= MAX_FOLDER_LENGTH:
         return inside
     digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:8]
-    return Path("/tmp") / f"mt-{os.getuid()}-{digest}"  # noqa: S108 - private, checked below
+    return Path("/tmp") / f"mt-{os.getuid()}-{digest}"
 
 
 def make_private(folder: Path) -> None:
@@ -50,7 +51,7 @@ def make_private(folder: Path) -> None:
 
 def make_short_temp_dir() -> Path:
     """A fresh private folder with a short name, for a Ray that ends with its process."""
-    return Path(tempfile.mkdtemp(prefix="mt-", dir="/tmp"))  # noqa: S108 - mkdtemp is private
+    return Path(tempfile.mkdtemp(prefix="mt-", dir="/tmp"))
 
 
 def write_token(path: Path) -> None:

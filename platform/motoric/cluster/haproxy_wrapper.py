@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
         partial = path.with_name(f"{path.name}.loopback")
         partial.write_text(keep_to_loopback(path.read_text()))
         partial.replace(path)
-    os.execv(binary, [binary, *options])  # noqa: S606
+    os.execv(binary, [binary, *options])
 
 
 if __name__ == "__main__":

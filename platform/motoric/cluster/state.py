@@ -27,6 +27,8 @@ class PlatformState:
     ray_address: str
     dashboard_url: str
     http_url: str
+    folder: Path
+    """Everything temporary; removed on `down`."""
     temp_dir: Path
     token_path: Path
     started_at_s: float
@@ -49,7 +51,7 @@ def read_state(settings: Settings) -> PlatformState | None:
     """What the file says, alive or not; None where there is none or it is cut off."""
     try:
         found: dict[str, Any] = json.loads(state_path(settings).read_text())
-        for name in ("temp_dir", "token_path"):
+        for name in ("folder", "temp_dir", "token_path"):
             found[name] = Path(found[name])
         return PlatformState(**found)
     except (FileNotFoundError, ValueError, TypeError, KeyError):
