@@ -1,12 +1,12 @@
 """An artefact as files: names, digests, and loading without pickle.
 
-    model.onnx            one graph, dynamic batch, raw numbers in after `prepare`, probabilities out
-    weights.safetensors   the network's weights, to train on
-    recipe.yaml           so that the network can be rebuilt
-    signature.json        what it takes and gives
-    metrics.json          on held-out subjects, with the per-subject table
-    card.md               the same for a person
-    SHA256SUMS            digests of the files above (the format of `sha256sum -c`); its own SHA-256 is the artefact's digest
+model.onnx            one graph, dynamic batch, raw numbers in after `prepare`, probabilities out
+weights.safetensors   the network's weights, to train on
+recipe.yaml           so that the network can be rebuilt
+signature.json        what it takes and gives
+metrics.json          on held-out subjects, with the per-subject table
+card.md               the same for a person
+SHA256SUMS            digests of the files above (the format of `sha256sum -c`); its own SHA-256 is the artefact's digest
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def read_file(uri: str, name: str, by_name: Mapping[str, str]) -> bytes:
     except NotFoundError as error:
         raise ArtefactError(f"{uri} lacks {name}") from error
     if hashlib.sha256(content).hexdigest() != by_name.get(name):
-        raise ArtefactError(f"{name} in {uri} was changed after it was written: its SHA-256 differs")
+        raise ArtefactError(
+            f"{name} in {uri} was changed after it was written: its SHA-256 differs"
+        )
     return content
 
 

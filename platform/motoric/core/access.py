@@ -82,12 +82,16 @@ class AccessGate:
             PlatformError: The snapshot is missing or older than its maximum age.
         """
         if authorization is None:
-            raise AccessError("send an API key as 'Authorization: Bearer mk_...'; `motoric keys create` makes one")
+            raise AccessError(
+                "send an API key as 'Authorization: Bearer mk_...'; `motoric keys create` makes one"
+            )
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise AccessError("the Authorization header must be 'Bearer ' and an API key")
         if (time.time() if now_s is None else now_s) > self._expires_at_s:
-            raise PlatformError("the access snapshot is too old to trust, so all requests are denied: is the platform app running?")
+            raise PlatformError(
+                "the access snapshot is too old to trust, so all requests are denied: is the platform app running?"
+            )
         # The look-up is by hash, so its timing tells nothing about a key.
         grant = self._grants.get(hash_key(secret.strip()))
         if grant is None:

@@ -60,7 +60,8 @@ class _ProfileSource(PydanticBaseSettingsSource):
         profile = read_profile(path, str(state.get("profile") or "local"))
         found = profile.model_dump(exclude_none=True, include=set(profile.model_fields_set))
         return {
-            key: value.replace("{home}", str(home)) if isinstance(value, str) else value for key, value in found.items()
+            key: value.replace("{home}", str(home)) if isinstance(value, str) else value
+            for key, value in found.items()
         }
 
 
@@ -78,14 +79,18 @@ def read_profile(path: Path, name: str) -> Profile:
     profiles = (metadata.get("motoric") or {}).get("profiles") or {}
     if name not in profiles:
         known = ", ".join(profiles) or "none"
-        raise SettingsError(f"{path} has no profile {name!r} under metadata.motoric.profiles (it has: {known})")
+        raise SettingsError(
+            f"{path} has no profile {name!r} under metadata.motoric.profiles (it has: {known})"
+        )
     try:
         profile = Profile.model_validate(profiles[name] or {})
     except ValidationError as error:
         raise SettingsError(f"{path}, profile {name!r}: {describe(error)}") from error
     for key, value in profile:
         if isinstance(value, str) and _PLACEHOLDER.search(value):
-            raise SettingsError(f"{path}, profile {name!r}: {key} is still the placeholder {value!r}; put your own there")
+            raise SettingsError(
+                f"{path}, profile {name!r}: {key} is still the placeholder {value!r}; put your own there"
+            )
     return profile
 
 
@@ -97,7 +102,9 @@ def describe(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             parts.append(f"unknown key {place}")
         else:
-            parts.append(f"{place}: {item['msg'][:1].lower()}{item['msg'][1:]} (got {item['input']!r:.80})")
+            parts.append(
+                f"{place}: {item['msg'][:1].lower()}{item['msg'][1:]} (got {item['input']!r:.80})"
+            )
     return "; ".join(parts)
 
 
@@ -105,10 +112,16 @@ class Settings(BaseSettings):
     """Where things are. Every field can be set as `MOTORIC_<FIELD>`, a port as `MOTORIC_PORTS__HTTP`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="MOTORIC_", env_nested_delimiter="__", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix="MOTORIC_",
+        env_nested_delimiter="__",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
-    home: Path = Field(default_factory=lambda: Path.home() / ".motoric", description="state of the local platform")
+    home: Path = Field(
+        default_factory=lambda: Path.home() / ".motoric", description="state of the local platform"
+    )
     profile: str = "local"
     cluster_file: Path | None = None
     url: str | None = None

@@ -52,7 +52,9 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
     try:
         found, path = pafs.FileSystem.from_uri(uri)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise SettingsError(f"{uri!r} is not a storage URI this platform can open: {error}") from error
+        raise SettingsError(
+            f"{uri!r} is not a storage URI this platform can open: {error}"
+        ) from error
     return found, path
 
 

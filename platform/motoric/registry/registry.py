@@ -1,0 +1,222 @@
+"""Runs, versions and aliases, kept in MLflow: SQLite by default, an MLflow server on a cluster.
+
+In: figures and artefact URIs. Out: numbered versions. Only the command line, jobs and the platform
+app open it; replicas follow releases.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from motoric.core import storage
+from motoric.core.errors import NotFoundError, PlatformError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_DIGEST = "motoric.digest"
+_SQLITE = "sqlite:///"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegisteredVersion:
+    """One version of a model in the registry."""
+
+    model: str
+    version: int
+    digest: str
+    artefact_uri: str
+    run_id: str
+    created_at_s: float
+    aliases: tuple[str, ...]
+    figures: Mapping[str, str]
+
+
+class Registry:
+    """The registry at one URI.
+
+    Args:
+        registry_uri: `sqlite:///...` or the address of an MLflow server.
+        storage_uri: Where runs keep their files.
+
+    Raises:
+        PlatformError: It cannot be opened.
+    """
+
+    def __init__(self, registry_uri: str, storage_uri: str) -> None:
+        self.registry_uri = registry_uri
+        self._files_uri = storage.join(storage_uri, "mlflow")
+        with _errors(f"the registry at {registry_uri} cannot be opened"):
+            self._client = _open(registry_uri)
+
+    def start_run(self, experiment: str, name: str, parameters: Mapping[str, Any]) -> str:
+        """Start a tracked run; returns its id."""
+        from mlflow.entities import Param
+
+        with _errors("the run cannot be tracked"):
+            found = self._client.get_experiment_by_name(experiment)
+            experiment_id = (
+                found.experiment_id
+                if found is not None
+                else self._client.create_experiment(experiment, artifact_location=self._files_uri)
+            )
+            run = self._client.create_run(experiment_id, run_name=name)
+            flat = [Param(key, str(value)) for key, value in _flatten(parameters)]
+            self._client.log_batch(run.info.run_id, params=flat)
+        return str(run.info.run_id)
+
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log figures of one step."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        batch = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        with _errors("figures cannot be tracked"):
+            self._client.log_batch(run_id, metrics=batch)
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        """Keep the files of a local folder with the run."""
+        with _errors("files cannot be tracked"):
+            self._client.log_artifacts(run_id, str(folder))
+
+    def end_run(self, run_id: str, *, failed: bool = False) -> None:
+        """Mark a run as finished or failed."""
+        with _errors("the run cannot be ended"):
+            self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def register(
+        self, model: str, *, artefact_uri: str, digest: str, run_id: str, figures: Mapping[str, str]
+    ) -> RegisteredVersion:
+        """Add a version to a model, which is made at its first version."""
+        with _errors(f"{model} cannot be registered"):
+            if not self._has(model):
+                self._client.create_registered_model(model)
+            tags = {_DIGEST: digest, **{f"motoric.{key}": value for key, value in figures.items()}}
+            made = self._client.create_model_version(
+                model, source=artefact_uri, run_id=run_id, tags=tags
+            )
+        return _version(made)
+
+    def set_alias(self, model: str, alias: str, version: int) -> None:
+        """Move an alias."""
+        self.version(model, version)
+        with _errors(f"alias {alias} of {model} cannot be set"):
+            self._client.set_registered_model_alias(model, alias, str(version))
+
+    def models(self) -> dict[str, list[RegisteredVersion]]:
+        """All models, each with its versions, newest first."""
+        with _errors("the registry cannot be read"):
+            names = [model.name for model in self._client.search_registered_models()]
+        return {name: self.versions(name) for name in sorted(names)}
+
+    def versions(self, model: str) -> list[RegisteredVersion]:
+        """Versions of a model, newest first.
+
+        Raises:
+            NotFoundError: No such model; the message names those there are.
+        """
+        if not self._has(model):
+            known = ", ".join(sorted(self.models())) or "none yet"
+            raise NotFoundError(f"no model {model!r} is registered (registered: {known})")
+        with _errors("the registry cannot be read"):
+            aliases = self._client.get_registered_model(model).aliases
+            found = self._client.search_model_versions(f"name = '{model}'")
+        by_version: dict[int, list[str]] = {}
+        for alias, number in aliases.items():
+            by_version.setdefault(int(number), []).append(alias)
+        versions = [_version(item, by_version.get(int(item.version), ())) for item in found]
+        return sorted(versions, key=lambda item: -item.version)
+
+    def version(self, model: str, version: int) -> RegisteredVersion:
+        """One version by its number.
+
+        Raises:
+            NotFoundError: No such model or version.
+        """
+        versions = self.versions(model)
+        for found in versions:
+            if found.version == version:
+                return found
+        known = ", ".join(str(item.version) for item in versions)
+        raise NotFoundError(f"{model} has no version {version} (it has: {known})")
+
+    def by_alias(self, model: str, alias: str) -> RegisteredVersion:
+        """The version that bears an alias.
+
+        Raises:
+            NotFoundError: No such model, or no version bears the alias.
+        """
+        for found in self.versions(model):
+            if alias in found.aliases:
+                return found
+        raise NotFoundError(
+            f"no version of {model} has the alias {alias!r}:"
+            f" `motoric models alias {model} {alias} VERSION` sets it"
+        )
+
+    def _has(self, model: str) -> bool:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise PlatformError(f"the registry cannot be read: {error}") from error
+        return True
+
+
+def _open(registry_uri: str) -> MlflowClient:
+    # MLflow reports its use to a server outside unless told not to.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("DO_NOT_TRACK", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    if registry_uri.startswith(_SQLITE):
+        folder = Path(registry_uri.removeprefix(_SQLITE)).parent
+        folder.mkdir(parents=True, exist_ok=True)
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    client = MlflowClient(tracking_uri=registry_uri, registry_uri=registry_uri)
+    client.search_registered_models(max_results=1)  # makes the tables of a new database
+    return client
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except (MlflowException, OSError) as error:
+        raise PlatformError(f"{what}: {error}") from error
+
+
+def _version(item: Any, aliases: Sequence[str] = ()) -> RegisteredVersion:
+    tags = dict(item.tags)
+    return RegisteredVersion(
+        model=item.name,
+        version=int(item.version),
+        digest=tags.pop(_DIGEST, ""),
+        artefact_uri=item.source,
+        run_id=item.run_id or "",
+        created_at_s=item.creation_timestamp / 1000,
+        aliases=tuple(sorted(aliases)),
+        figures={key.removeprefix("motoric."): value for key, value in tags.items()},
+    )
+
+
+def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in content.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
