@@ -1,7 +1,7 @@
 """Small real artefacts for tests: an ONNX graph that adds up the samples of each channel.
 
-The probability of class k is softmax over `sum over time of channel k + bias[k]`, so that a test can say which class a
-window belongs to, and a new `bias` makes a version that answers differently.
+The probability of class k is softmax over `sum over time of channel k + bias[k]`, so that a test
+can say which class a window belongs to, and a new `bias` makes a version that answers differently.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ def write_small_artefact(
     classes: Sequence[str] = CLASSES,
     bias: Sequence[float] = (0.0, 0.0, 0.0),
     *,
-    model: bytes | None = None,
+    graph: bytes | None = None,
     slow: int = 0,
 ) -> str:
-    """Write an artefact; returns its digest. `model` replaces the graph, to break it."""
+    """Write an artefact; returns its digest. `graph` replaces the real one, to break it."""
     return files.write_artefact(
         uri,
         {
-            files.MODEL: small_graph(bias, slow) if model is None else model,
+            files.MODEL: small_graph(bias, slow) if graph is None else graph,
             files.WEIGHTS: b"none",
             files.RECIPE: b"version: 1\n",
             files.SIGNATURE: small_signature(classes).model_dump_json(indent=1).encode(),

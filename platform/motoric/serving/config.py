@@ -184,7 +184,7 @@ def serve_config(
         if names.count(name) > 1 or name == PLATFORM_APP:
             raise SettingsError(f"the application name {name!r} is taken twice")
     return {
-        "proxy_location": "EveryNode",
+        "proxy_location": "HeadOnly",
         "http_options": {"host": http_host, "port": http_port},
         "logging_config": {"enable_access_log": False},
         "applications": [platform_application(), *map(model_application, models)],

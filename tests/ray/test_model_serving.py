@@ -1,0 +1,261 @@
+"""The endpoints as users get them: a local platform with HAProxy, keys, and replicas."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import importlib.util
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from motoric.cluster import local
+from motoric.cluster.serve_api import ServeApi
+from motoric.core import settings as core_settings
+from motoric.core.settings import Settings
+from motoric.serving.accounts import open_accounts
+from motoric.serving.config import ModelAppArgs, config_of, merge
+
+_SPEC = importlib.util.spec_from_file_location(
+    "artefacts", Path(__file__).parents[1] / "artefacts.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+artefacts = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(artefacts)
+
+pytestmark = pytest.mark.ray
+
+MODEL = "small"
+PREDICT = f"/v1/models/{MODEL}/predict"
+TIMEOUT_S = 40.0
+
+
+class Platform:
+    """A running platform with a client that has a key."""
+
+    def __init__(self, settings: Settings, api: ServeApi, client: httpx.Client) -> None:
+        self.settings = settings
+        self.api = api
+        self.client = client
+
+    def deploy(self, **args: Any) -> None:
+        """As `motoric deploy` does: read, merge, put, wait."""
+        model = ModelAppArgs.model_validate({"model": MODEL, "cpu": 0.1, **args})
+        self.api.put(merge(config_of(self.api.details()), model))
+        self.api.wait_running([model.model], TIMEOUT_S)
+
+    def health(self, model: str = MODEL) -> dict[str, Any]:
+        found: dict[str, Any] = self.client.get(f"/v1/models/{model}/healthz").json()
+        return found
+
+    def wait(self, holds: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> None:
+        deadline_s = time.monotonic() + timeout_s
+        while not holds():
+            assert time.monotonic() < deadline_s, "the time is up"
+            time.sleep(0.1)
+
+    def wait_version(self, version: int, model: str = MODEL) -> None:
+        self.wait(lambda: self.health(model).get("version") == version)
+
+    def num_replicas(self, model: str = MODEL) -> int:
+        deployment = self.api.applications()[model]["deployments"]["model"]
+        return sum(each["state"] == "RUNNING" for each in deployment["replicas"])
+
+
+def free_ports(num_ports: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(num_ports)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    folder = tmp_path_factory.mktemp("serving")
+    http, dashboard, gcs = free_ports(3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        settings = core_settings.load(
+            home=folder / "home",
+            storage_uri=str(folder / "storage"),
+            registry_uri=f"sqlite:///{folder}/registry.db",
+            accounts_uri=f"sqlite:///{folder}/accounts/accounts.db",
+            url=f"http://127.0.0.1:{http}",
+            ports={"http": http, "dashboard": dashboard, "gcs": gcs},
+            num_cpus=4,
+            num_gpus=2,
+        )
+        try:
+            state = local.up(settings)
+            accounts = open_accounts(settings)
+            key = accounts.create_key("tests").secret
+            accounts.close()
+            headers = {"authorization": f"Bearer {key}"}
+            client = httpx.Client(
+                base_url=state.http_url, headers=headers, timeout=20, trust_env=False
+            )
+            with client, ServeApi(state.dashboard_url, state.token_path) as api:
+                yield Platform(settings, api, client)
+        finally:
+            local.down(settings)
+
+
+@pytest.fixture(scope="module")
+def deployed(platform: Platform) -> Platform:
+    """A platform that serves version 1 of a model with one replica."""
+    artefacts.release_small(platform.settings.storage_uri, MODEL, 1)
+    platform.deploy()
+    platform.wait_version(1)
+    platform.wait(lambda: platform.client.get(f"/v1/models/{MODEL}").status_code == 200)
+    return platform
+
+
+def body(class_index: int = 0) -> dict[str, Any]:
+    return {"windows": [artefacts.window_of(class_index)]}
+
+
+def test_a_prediction_takes_a_key_and_nothing_else(deployed: Platform):
+    answer = deployed.client.post(PREDICT, json=body(2))
+    assert answer.status_code == 200
+    assert answer.json()["predictions"][0]["label"] == artefacts.CLASSES[2]
+    refused = deployed.client.post(PREDICT, json=body(), headers={"authorization": ""})
+    assert refused.status_code == 401
+    assert refused.headers["content-type"] == "application/problem+json"
+    too_large = deployed.client.post(PREDICT, content=b" " * (9 * 2**20))
+    assert too_large.status_code == 413
+
+
+def test_the_catalogue_and_unknown_models_are_the_platforms(deployed: Platform):
+    (model,) = deployed.client.get("/v1/models").json()["models"]
+    assert (model["model"], model["version"]) == (MODEL, 1)
+    unknown = deployed.client.post(f"/v1/models/{MODEL}-2/predict", json=body())
+    assert unknown.status_code == 404
+    assert f"released: {MODEL}" in unknown.json()["detail"]
+    docs = httpx.get(f"{deployed.settings.base_url}/v1/models/{MODEL}/docs", trust_env=False)
+    assert "swagger-ui" in docs.text
+
+
+class Loop:
+    """Asks again and again from a few threads, and counts the answers by status and version."""
+
+    def __init__(self, platform: Platform, num_clients: int = 2) -> None:
+        self.answers: Counter[tuple[int, int | None]] = Counter()
+        self._platform = platform
+        self._stop = threading.Event()
+        self._executor = concurrent.futures.ThreadPoolExecutor(num_clients)
+        self._num_clients = num_clients
+
+    def __enter__(self) -> Loop:
+        self._jobs = [self._executor.submit(self._ask) for _ in range(self._num_clients)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for job in self._jobs:
+            job.result(30)
+        self._executor.shutdown()
+
+    def _ask(self) -> None:
+        content = body()
+        while not self._stop.is_set():
+            answer = self._platform.client.post(PREDICT, json=content)
+            version = answer.json()["version"] if answer.status_code == 200 else None
+            self.answers[answer.status_code, version] += 1
+
+
+def test_a_release_is_swapped_without_a_failed_request(deployed: Platform):
+    with Loop(deployed) as loop:
+        for version in (2, 3):
+            bias = (0.0, 50.0 * version, 0.0)
+            artefacts.release_small(deployed.settings.storage_uri, MODEL, version, bias=bias)
+            deployed.wait_version(version)
+            seen = sum(loop.answers.values())
+            deployed.wait(lambda seen=seen: sum(loop.answers.values()) > seen + 20)
+    assert {status for status, _ in loop.answers} == {200}
+    assert {3, 2} <= {version for _, version in loop.answers}
+    label = deployed.client.post(PREDICT, json=body(0)).json()["predictions"][0]["label"]
+    assert label == artefacts.CLASSES[1]
+
+
+def test_a_broken_release_keeps_the_old_version_and_is_reported(deployed: Platform):
+    before = deployed.health()["version"]
+    storage_uri = deployed.settings.storage_uri
+    with Loop(deployed, 1) as loop:
+        artefacts.release_small(storage_uri, MODEL, 90, graph=b"no graph")
+        deployed.wait(lambda: deployed.health()["failing"] is not None)
+        seen = sum(loop.answers.values())
+        deployed.wait(lambda: sum(loop.answers.values()) > seen + 20)
+    assert set(loop.answers) == {(200, before)}
+    health = deployed.health()
+    assert (health["status"], health["failing"]["version"]) == ("ok", 90)
+    artefacts.release_small(storage_uri, MODEL, 91)
+    deployed.wait_version(91)
+    assert deployed.health()["failing"] is None
+
+
+def test_a_new_key_is_accepted_and_a_revoked_one_refused_within_seconds(deployed: Platform):
+    accounts = open_accounts(deployed.settings)
+    key = accounts.create_key("short-lived")
+    headers = {"authorization": f"Bearer {key.secret}"}
+
+    def status() -> int:
+        return deployed.client.post(PREDICT, json=body(), headers=headers).status_code
+
+    deployed.wait(lambda: status() == 200, 10)
+    accounts.revoke_key(key.grant.key_id)
+    deployed.wait(lambda: status() == 401, 10)
+    accounts.close()
+
+
+def test_replicas_grow_under_load_and_shrink_again(deployed: Platform):
+    # A target below one request in flight, so that a few clients are a load.
+    deployed.deploy(
+        replicas={
+            "min": 1,
+            "max": 2,
+            "target_ongoing_requests": 0.05,
+            "upscale_delay_s": 1,
+            "downscale_delay_s": 1,
+        }
+    )
+    with Loop(deployed, 3) as loop:
+        deployed.wait(lambda: deployed.num_replicas() == 2)
+    deployed.wait(lambda: deployed.num_replicas() == 1)
+    assert {status for status, _ in loop.answers} == {200}
+
+
+def test_four_replicas_with_a_quarter_of_a_gpu_share_one(deployed: Platform):
+    name = "quarter"
+    artefacts.release_small(deployed.settings.storage_uri, name, 1)
+    deployed.deploy(model=name, gpu=0.25, replicas={"min": 4, "max": 4})
+    seen: dict[str, str] = {}
+
+    def all_seen() -> bool:
+        health = deployed.health(name)
+        seen[health["replica"]] = health["gpus"]
+        return len(seen) == 4
+
+    deployed.wait(all_seen)
+    assert len(set(seen.values())) == 1
+    assert set(seen.values()) <= {"0", "1"}
+    assert MODEL in deployed.api.applications()
+
+
+def test_the_committed_config_starts_the_same_applications(deployed: Platform):
+    path = Path(__file__).parents[2] / "deployments" / "serve.yaml"
+    config = yaml.safe_load(path.read_text())
+    deployed.api.put(config)
+    deployed.api.wait_running(["platform", "watch-exercises"], TIMEOUT_S)
+    answer = deployed.client.post("/v1/models/watch-exercises/predict", json=body())
+    assert answer.status_code == 503
+    assert "no release yet" in answer.json()["detail"]

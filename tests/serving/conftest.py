@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from motoric.core import settings
+from motoric.core.settings import Settings
+from motoric.serving.accounts import Accounts, open_accounts
+
+_SPEC = importlib.util.spec_from_file_location(
+    "artefacts", Path(__file__).parents[1] / "artefacts.py"
+)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+if "artefacts" not in sys.modules:
+    sys.modules["artefacts"] = importlib.util.module_from_spec(_SPEC)
+    _SPEC.loader.exec_module(sys.modules["artefacts"])
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> Settings:
+    """Settings of a platform that lies in a temporary folder."""
+    return settings.load(
+        home=tmp_path / "home",
+        storage_uri=str(tmp_path / "storage"),
+        accounts_uri=f"sqlite:///{tmp_path}/home/accounts/accounts.db",
+    )
+
+
+@pytest.fixture
+def accounts(local: Settings) -> Iterator[Accounts]:
+    """The store of keys."""
+    opened = open_accounts(local)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def key(accounts: Accounts) -> str:
+    """A valid key."""
+    return accounts.create_key("tests").secret
