@@ -1,7 +1,6 @@
 """Motoric's endpoint against plain Ray Serve with FastAPI: the same model, the same load, one run.
 
-    python benchmarks/serve_http.py     # about 3 minutes; needs wrk and `pip install -e
-    .[train,bench]`
+    python benchmarks/serve_http.py     # some 3 minutes; needs wrk and the extras train and bench
 
 Motoric is measured as users get it: HAProxy, key check, JSON. Plain Ray Serve is as installed,
 without a key check. Each server has a Ray of its own; the load (32 connections, one window a
@@ -13,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -172,13 +173,11 @@ def serve_motoric(folder: Path, port: int) -> None:
 
 def serve_plain(folder: Path, port: int) -> None:
     """What the Ray Serve documentation shows, with the same ONNX model."""
-    from plain_serve import Plain
-
     from ray import serve
 
+    plain = importlib.import_module("plain_serve")  # beside this file, in no package
     _start_ray(folder, port)
-    # Serve's decorator has no types: it makes a Deployment of the class.
-    application = Plain.bind(str(folder / "model.onnx"), NUM_CLASSES)  # type: ignore[attr-defined]
+    application = plain.Plain.bind(str(folder / "model.onnx"), NUM_CLASSES)
     started_s = time.perf_counter()
     serve.run(application, name=MODEL, route_prefix=f"/v1/models/{MODEL}")
     _ready(f"{time.perf_counter() - started_s:.2f}")
@@ -193,7 +192,7 @@ def _start_ray(folder: Path, port: int) -> None:
         num_cpus=4,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="ERROR",
+        logging_level=logging.ERROR,
         _temp_dir=str(folder / f"r{port}"),
     )
     serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -207,7 +206,7 @@ def _ready(seconds: str) -> None:
     from ray import serve
 
     serve.shutdown()
-    ray.shutdown()
+    ray.shutdown()  # type: ignore[no-untyped-call]
 
 
 # --------------------------------------------------------------------------- starting and stopping
@@ -418,7 +417,8 @@ def report(
         "Cold start: from deploying to a ready replica.",
         "",
         f"- Machine: {os.cpu_count()} cores ({_cpu_name()}), "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, load before the run {load_before[0]:.2f}",
+        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, "
+        f"load before the run {load_before[0]:.2f}",
         f"- Versions: Python {platform.python_version()}, {versions}",
         f"- Commit: {_commit()}",
         f"- Command: `python benchmarks/serve_http.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
