@@ -205,8 +205,8 @@ def _ready(seconds: str) -> None:
     import ray
     from ray import serve
 
-    serve.shutdown()
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    serve.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
 
 
 # --------------------------------------------------------------------------- starting and stopping

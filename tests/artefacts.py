@@ -29,8 +29,8 @@ def small_signature(classes: Sequence[str] = CLASSES) -> Signature:
     return Signature(inputs=(sensors,), outputs=(ClassesOutput(classes=tuple(classes)),))
 
 
-def small_graph(bias: Sequence[float], slow: int = 0) -> bytes:
-    """The graph; `slow` squares a matrix of that size on the way, to take time."""
+def small_graph(bias: Sequence[float]) -> bytes:
+    """The graph."""
     num_classes = len(bias)
     weights = np.zeros((NUM_CHANNELS, num_classes), np.float32)
     np.fill_diagonal(weights, 1.0)
@@ -41,20 +41,6 @@ def small_graph(bias: Sequence[float], slow: int = 0) -> bytes:
         helper.make_node("Add", ["scores", "bias"], ["biased"]),
         helper.make_node("Softmax", ["biased"], ["probabilities"], axis=-1),
     ]
-    if slow:
-        # What depends on the input cannot be folded away at load.
-        constants["square"] = np.eye(slow, dtype=np.float32)
-        constants["zero"] = np.zeros((1,), np.float32)
-        constants["both"] = np.array([0, 1])
-        nodes[2:3] = [
-            helper.make_node("ReduceSum", ["scores", "both"], ["total"], keepdims=0),
-            helper.make_node("Mul", ["square", "total"], ["scaled"]),
-            helper.make_node("MatMul", ["scaled", "scaled"], ["product"]),
-            helper.make_node("ReduceSum", ["product", "both"], ["product_sum"], keepdims=0),
-            helper.make_node("Mul", ["product_sum", "zero"], ["nothing"]),
-            helper.make_node("Add", ["scores", "nothing"], ["delayed"]),
-            helper.make_node("Add", ["delayed", "bias"], ["biased"]),
-        ]
     graph = helper.make_graph(
         nodes,
         "small",
@@ -78,13 +64,12 @@ def write_small_artefact(
     bias: Sequence[float] = (0.0, 0.0, 0.0),
     *,
     graph: bytes | None = None,
-    slow: int = 0,
 ) -> str:
     """Write an artefact; returns its digest. `graph` replaces the real one, to break it."""
     return files.write_artefact(
         uri,
         {
-            files.MODEL: small_graph(bias, slow) if graph is None else graph,
+            files.MODEL: small_graph(bias) if graph is None else graph,
             files.WEIGHTS: b"none",
             files.RECIPE: b"version: 1\n",
             files.SIGNATURE: small_signature(classes).model_dump_json(indent=1).encode(),
