@@ -22,6 +22,7 @@ from motoric.core.errors import RecipeError
 from motoric.data.windows import WindowSet
 from motoric.models.catalogue import build_model, parse_config
 from motoric.training.augmentation import perturb, rotate_raw
+from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
 from motoric.training.sampler import epoch_indices
 from motoric.training.windows import SplitWindows
@@ -37,19 +38,6 @@ class Worker:
     world_size: int = 1
     device: str = "cpu"
     wrap: Callable[[nn.Module], nn.Module] = lambda network: network
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpochReport:
-    """Figures of one epoch; validation is measured on all its windows by every worker."""
-
-    epoch: int
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    learning_rate: float
-    windows_per_s: float
-    is_best: bool
 
 
 State = dict[str, Tensor]

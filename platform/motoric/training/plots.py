@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from motoric.training.evaluation import Evaluation
-from motoric.training.loop import EpochReport
+from motoric.training.progress import EpochReport
 
 _BLUE, _ORANGE, _GREY = "#2b6cb0", "#dd6b20", "#4a5568"
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from motoric.training.evaluation import Evaluation
-from motoric.training.loop import EpochReport
+from motoric.training.progress import EpochReport
 from motoric.training.plots import confusion_plot, curves_plot, subjects_plot
 
 _STYLE = """

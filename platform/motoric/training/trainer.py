@@ -25,7 +25,8 @@ from safetensors.torch import load_file, save_file
 from motoric.core import storage
 from motoric.core.errors import MotoricError, PlatformError, RecipeError
 from motoric.data.dataset import open_dataset
-from motoric.training.loop import EpochReport, State, Worker, fit
+from motoric.training.loop import State, Worker, fit
+from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
 from motoric.training.windows import load_windows
 

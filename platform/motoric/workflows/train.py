@@ -28,7 +28,8 @@ from motoric.optimization.export import export_onnx, verify_onnx
 from motoric.registry.promotion import promote
 from motoric.registry.registry import RegisteredVersion, Registry
 from motoric.training.evaluation import Evaluation, evaluate
-from motoric.training.loop import EpochReport, make_network
+from motoric.training.loop import make_network
+from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
 from motoric.training.report import render_report
 from motoric.training.trainer import TrainedRun, new_run_id, train
@@ -112,7 +113,15 @@ def train_model(recipe: Recipe, settings: Settings, watcher: Watcher) -> Trained
         if recipe.registry is not None:
             watcher.on_stage("registering")
             registered = _register(
-                registry, recipe, settings.storage_uri, artefact_uri, digest, tracking_run_id, evaluation
+                registry,
+                recipe,
+                settings.storage_uri,
+                artefact_uri,
+                digest,
+                evaluation,
+                run_id=run_id,
+                tracking_run_id=tracking_run_id,
+                dataset_digest=dataset.card.content_digest,
             )
     return TrainedModel(
         run_id=run_id,
@@ -264,8 +273,11 @@ def _register(
     storage_uri: str,
     artefact_uri: str,
     digest: str,
-    tracking_run_id: str,
     evaluation: Evaluation,
+    *,
+    run_id: str,
+    tracking_run_id: str,
+    dataset_digest: str,
 ) -> RegisteredVersion:
     assert recipe.registry is not None
     registered = registry.register(
@@ -277,6 +289,8 @@ def _register(
             "accuracy": f"{evaluation.accuracy:.4f}",
             "accuracy_worst_subject": f"{evaluation.subject_accuracy_min:.4f}",
             "num_test_subjects": str(evaluation.num_subjects),
+            "dataset_digest": dataset_digest,
+            "run": run_id,
         },
     )
     if recipe.registry.alias is not None:

@@ -1,0 +1,94 @@
+"""What commands print with: one console, timed stages, a progress bar an epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from motoric.training.progress import EpochReport
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+def make_progress() -> Progress:
+    """A progress bar with elapsed and remaining time; it vanishes where output is not a terminal."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+@contextmanager
+def timed(name: str) -> Iterator[None]:
+    """Print how long a block took."""
+    started_s = time.perf_counter()
+    yield
+    console.print(f"[green]✓[/] {name} [dim]({time.perf_counter() - started_s:.1f} s)[/]")
+
+
+class TrainingDisplay:
+    """Shows the stages of `train_model` with their times, and a live bar over the epochs."""
+
+    def __init__(self) -> None:
+        self._progress = make_progress()
+        self._task = self._progress.add_task("starting", total=None)
+        self._stage: str | None = None
+        self._since_s = time.perf_counter()
+
+    def __enter__(self) -> TrainingDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self._finish_stage()
+        self._progress.stop()
+
+    def on_stage(self, name: str) -> None:
+        """A stage begins, so the one before ended."""
+        self._finish_stage()
+        self._stage = name
+        self._progress.reset(self._task, total=None, description=name)
+
+    def on_epoch(self, report: EpochReport, num_epochs: int) -> None:
+        """Move the bar; where nobody watches a terminal, print a line."""
+        number = report.epoch + 1
+        line = (
+            f"epoch {number}/{num_epochs}  loss {report.train_loss:.3f}"
+            f"  validation {report.validation_loss:.3f} ({report.validation_accuracy:.1%})"
+            f"  {report.windows_per_s:,.0f} windows/s"
+        )
+        self._progress.update(self._task, completed=number, total=num_epochs, description=line)
+        if not console.is_terminal:
+            console.print(f"  {line}")
+
+    def _finish_stage(self) -> None:
+        now_s = time.perf_counter()
+        if self._stage is not None:
+            console.print(f"[green]✓[/] {self._stage} [dim]({now_s - self._since_s:.1f} s)[/]")
+        self._since_s = now_s

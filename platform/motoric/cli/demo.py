@@ -1,0 +1,222 @@
+"""`motoric demo`: the whole path on real recordings, from one command."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.panel import Panel
+from rich.table import Table
+
+from motoric.cli.console import console, make_progress
+from motoric.core import storage
+from motoric.core.errors import MotoricError, UserError
+from motoric.core.settings import Settings, load
+
+if TYPE_CHECKING:
+    from motoric.artefact.predictor import Probabilities
+    from motoric.data.windows import WindowSet
+    from motoric.registry.registry import RegisteredVersion
+    from motoric.training.recipe import Recipe
+
+_NAME = "watch-exercises"
+_RECIPE = Path("jobs/recipes/watch_gru.yaml")
+_DEPLOYMENT = Path(f"deployments/models/{_NAME}.yaml")
+_ROWS_A_PERSON = 4
+
+
+def demo(
+    reuse: Annotated[
+        bool, typer.Option("--reuse", help="Keep the model of an earlier run of the same recipe.")
+    ] = False,
+) -> None:
+    """Run the whole path: real recordings, training, registry, endpoint, predictions over HTTP.
+
+    Stops the platform at the end if it started it.
+
+    Example: motoric demo --reuse
+    """
+    from motoric.cluster import local
+    from motoric.training.recipe import load_recipe
+
+    if not (_RECIPE.is_file() and _DEPLOYMENT.is_file()):
+        raise UserError("run the demo in a clone of the repository: it uses jobs/ and deployments/")
+    settings, recipe = load(), load_recipe(_RECIPE)
+    started_s = time.perf_counter()
+    already = local.running(settings) is not None
+    try:
+        with _stage("1/5", "local platform from cluster.yaml") as say:
+            local.up(settings)
+            say("was running already" if already else "started")
+        _build(settings)
+        version = _train(settings, recipe, reuse=reuse)
+        _deploy(settings)
+        _ask(settings, recipe, version)
+        _print_next(settings, version, stays=already)
+    finally:
+        if not already:
+            local.down(settings)
+    console.print(f"\nThe demo took {time.perf_counter() - started_s:.0f} s.")
+
+
+@contextmanager
+def _stage(number: str, name: str) -> Iterator[Any]:
+    """Print a headline, and at the end how long the stage took and what it said of itself."""
+    console.print(f"\n[bold cyan]{number}[/] [bold]{name}[/]")
+    said: list[str] = []
+    started_s = time.perf_counter()
+    yield said.append
+    console.print(
+        f"[green]✓[/] {', '.join(said) or 'done'} [dim]({time.perf_counter() - started_s:.1f} s)[/]"
+    )
+
+
+def _build(settings: Settings) -> None:
+    from motoric.cluster.session import ray_session
+    from motoric.data.build import build_dataset, default_uri, unchanged
+    from motoric.data.sources import make_source
+
+    with _stage("2/5", f"dataset {_NAME}: real smartwatch recordings") as say:
+        source, uri = make_source(_NAME), default_uri(settings.storage_uri, _NAME)
+        card = unchanged(source, uri)
+        if card is not None:
+            say("reused, nothing changed since it was built")
+        else:
+            with ray_session(settings), make_progress() as progress:
+                task = progress.add_task("recordings", total=None)
+                card = build_dataset(
+                    source,
+                    uri,
+                    on_progress=lambda done, total: progress.update(
+                        task, completed=done, total=total
+                    ),
+                ).card
+        say(
+            f"{card.num_recordings} recordings, {card.duration_s / 60:.0f} minutes,"
+            f" {len(card.recordings_by_label)} exercises, {len(card.recordings_by_subject)} people"
+        )
+
+
+def _train(settings: Settings, recipe: Recipe, *, reuse: bool) -> RegisteredVersion:
+    from motoric.cli.train import run_training
+
+    with _stage("3/5", f"train {_RECIPE} with Ray Train, and register it in MLflow") as say:
+        kept = _find_trained(settings, recipe) if reuse else None
+        if kept is not None:
+            say(f"reused version {kept.version}: same recipe, same dataset")
+            return kept
+        trained = run_training(settings, recipe)
+        assert trained.registered is not None
+        return trained.registered
+
+
+def _find_trained(settings: Settings, recipe: Recipe) -> RegisteredVersion | None:
+    """The released version, if it was trained by this recipe on this dataset."""
+    from motoric.artefact import files
+    from motoric.core.errors import NotFoundError
+    from motoric.data.dataset import open_dataset
+    from motoric.registry.registry import Registry
+
+    registry = Registry(settings.registry_uri, settings.storage_uri)
+    try:
+        found = registry.by_alias(_NAME, "champion")
+    except NotFoundError:
+        return None
+    by_name, _ = files.read_sums(found.artefact_uri)
+    trained_with = files.read_file(found.artefact_uri, files.RECIPE, by_name).decode()
+    dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
+    same_data = found.figures.get("dataset_digest") == dataset.card.content_digest
+    return found if same_data and trained_with == recipe.to_yaml() else None
+
+
+def _deploy(settings: Settings) -> None:
+    from motoric.cluster.deploy import deploy
+    from motoric.serving.config import load_deployment
+
+    with _stage("4/5", f"deploy {_DEPLOYMENT} on Ray Serve") as say:
+        made = deploy(
+            settings, load_deployment(_DEPLOYMENT), lambda text: console.print(f"[dim]  {text}[/]")
+        )
+        say(f"version {made.primary.version} answers at {settings.base_url}/v1/models/{_NAME}")
+
+
+def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None:
+    """Send all held-out windows over HTTP, and compare with the artefact run in this process."""
+    from motoric.artefact.predictor import Predictor
+    from motoric.cli.endpoint import Endpoint
+    from motoric.data.dataset import open_dataset
+    from motoric.training.windows import load_windows
+
+    with _stage("5/5", "held-out windows over HTTP, with an API key") as say:
+        dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
+        windows = load_windows(recipe, dataset).test
+        offline_BK = Predictor.load(version.artefact_uri).predict(windows.windows_BTC)
+        with Endpoint(settings, _NAME) as endpoint:
+            answer = endpoint.predict(windows.windows_BTC)
+        online = [item["label"] for item in answer["predictions"]]
+        _print_predictions(windows, answer["predictions"])
+        _compare(windows, offline_BK, online)
+        say(f"{len(windows)} windows asked")
+
+
+def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -> None:
+    true = np.array([windows.classes[index] for index in windows.labels_B])
+    offline = np.array([windows.classes[index] for index in offline_BK.argmax(axis=1)])
+    over_http = float((np.array(online) == true).mean())
+    in_process = float((offline == true).mean())
+    differing = int((np.array(online) != offline).sum())
+    console.print(
+        f"accuracy over HTTP [bold]{over_http:.2%}[/], offline {in_process:.2%},"
+        f" on the same {len(windows)} windows of {', '.join(sorted(set(windows.subjects)))};"
+        f" {differing} predictions differ"
+    )
+    if differing:
+        raise MotoricError(f"{differing} predictions over HTTP differ from the artefact's own")
+
+
+def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) -> None:
+    table = Table(title="Some of them", title_justify="left")
+    for name in ("person", "recording", "from (s)", "true", "predicted", "probability"):
+        table.add_column(name, justify="right" if "(" in name or "prob" in name else "left")
+    subject_B = np.array(windows.subjects)
+    for subject in sorted(set(windows.subjects)):
+        mine = np.flatnonzero(subject_B == subject)
+        # Evenly over the person's windows, so that the picture is neither the best nor the worst.
+        for index in mine[np.linspace(0, len(mine) - 1, _ROWS_A_PERSON).astype(int)].tolist():
+            true, found = windows.classes[windows.labels_B[index]], predictions[index]
+            color = "green" if found["label"] == true else "red"
+            table.add_row(
+                subject,
+                windows.recording_ids[index],
+                f"{windows.start_s_B[index]:.0f}",
+                true,
+                f"[{color}]{found['label']}[/]",
+                f"{found['probability']:.1%}",
+            )
+    console.print(table)
+
+
+def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) -> None:
+    report = storage.join(
+        settings.storage_uri, "runs", version.figures.get("run", ""), "report", "report.html"
+    )
+    url = settings.base_url
+    state = "runs on; `motoric down` stops it" if stays else "is stopped now; `motoric up` keeps one"
+    console.print(
+        Panel.fit(
+            f"report with plots   {report}\n"
+            f"API docs            {url}/v1/models/{_NAME}/docs and {url}/docs\n"
+            f"registry page       motoric models ui   (MLflow, http://127.0.0.1:5000)\n"
+            f"your own file       motoric predict {_NAME} FILE.csv\n"
+            f"again, faster       make demo REUSE=1\n"
+            f"the platform        {state}",
+            title="Where to look next",
+            title_align="left",
+        ),
+        soft_wrap=True,
+    )

@@ -1,0 +1,123 @@
+"""`motoric models`: the registry, from the command line."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from motoric.cli.console import console
+from motoric.core.settings import load
+
+app = typer.Typer(help="Models in the registry: list, show, alias, ui.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List registered models with their newest version and aliases.
+
+    Example: motoric models list
+    """
+    from motoric.registry.registry import Registry
+
+    settings = load()
+    found = Registry(settings.registry_uri, settings.storage_uri).models()
+    if not found:
+        console.print("no models yet: `motoric train jobs/recipes/watch_gru.yaml` makes one")
+        return
+    table = Table()
+    for name in ("model", "versions", "aliases", "accuracy (unseen people)", "newest"):
+        table.add_column(name)
+    for name, versions in found.items():
+        aliases = [f"{alias} → {item.version}" for item in versions for alias in item.aliases]
+        table.add_row(
+            name,
+            str(len(versions)),
+            ", ".join(aliases) or "none",
+            _percent(versions[0].figures.get("accuracy")),
+            _when(versions[0].created_at_s),
+        )
+    console.print(table)
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
+    """Show a model: its versions, and what the newest one takes and gives.
+
+    Example: motoric models show watch-exercises
+    """
+    from motoric.artefact.files import load_artefact
+    from motoric.registry.registry import Registry
+
+    settings = load()
+    versions = Registry(settings.registry_uri, settings.storage_uri).versions(name)
+    table = Table(title=name, title_justify="left")
+    for column in ("version", "aliases", "accuracy", "worst person", "made", "digest"):
+        table.add_column(column)
+    for item in versions:
+        table.add_row(
+            str(item.version),
+            ", ".join(item.aliases),
+            _percent(item.figures.get("accuracy")),
+            _percent(item.figures.get("accuracy_worst_subject")),
+            _when(item.created_at_s),
+            item.digest[:19],
+        )
+    console.print(table)
+    signature = load_artefact(versions[0].artefact_uri, versions[0].digest).signature
+    sensors = signature.sensors
+    channels = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
+    console.print(
+        f"takes    windows of {sensors.num_samples} samples at {sensors.rate_hz:g} Hz: {channels}",
+        markup=False,
+    )
+    console.print(f"gives    probabilities of {', '.join(signature.classes)}")
+    console.print(f"artefact {versions[0].artefact_uri}", soft_wrap=True)
+
+
+@app.command()
+def alias(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    alias: Annotated[str, typer.Argument(help="champion or candidate.")],
+    version: Annotated[int, typer.Argument(help="Number of a version.")],
+) -> None:
+    """Give an alias to a version; a running endpoint follows `champion` within seconds.
+
+    Example: motoric models alias watch-exercises champion 1
+    """
+    from motoric.registry.promotion import promote
+    from motoric.registry.registry import Registry
+
+    settings = load()
+    registry = Registry(settings.registry_uri, settings.storage_uri)
+    promote(registry, settings.storage_uri, name, alias, version)
+    console.print(f"{name} version {version} is now {alias}")
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+) -> None:
+    """Open MLflow's page on the registry, on loopback, until Ctrl-C.
+
+    Example: motoric models ui
+    """
+    import os
+    import sys
+
+    settings = load()
+    console.print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)")
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
+    command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--backend-store-uri", settings.registry_uri]
+    os.execv(sys.executable, command)
+
+
+def _percent(value: str | None) -> str:
+    return f"{float(value):.1%}" if value else ""
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

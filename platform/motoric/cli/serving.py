@@ -1,0 +1,201 @@
+"""`motoric deploy`, `motoric predict` and `motoric keys`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import orjson
+import typer
+from rich.table import Table
+
+from motoric.cli.console import console, timed
+from motoric.core import storage
+from motoric.core.errors import InputError
+from motoric.core.releases import read_release
+from motoric.core.settings import Settings, load
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from motoric.artefact.signature import SensorInput
+
+keys = typer.Typer(help="API keys of the endpoints.", no_args_is_help=True)
+
+_MAX_ROWS = 40
+
+
+def deploy(
+    name: Annotated[str, typer.Argument(help="Name of a model; deployments/models/NAME.yaml.")],
+    folder: Annotated[Path, typer.Option(help="Folder of the deployment files.")] = Path("deployments"),
+) -> None:
+    """Put a model on the running platform, and wait until it answers.
+
+    Other models stay as they are.
+
+    Example: motoric deploy watch-exercises
+    """
+    from motoric.cluster.deploy import deploy as run_deploy
+    from motoric.serving.config import load_deployment
+
+    settings = load()
+    deployment = load_deployment(folder / "models" / f"{name}.yaml")
+    with timed(f"deployed {name}"):
+        made = run_deploy(settings, deployment, lambda text: console.print(f"[dim]  {text}[/]"))
+    url = f"{settings.base_url}/v1/models/{name}"
+    console.print(f"version {made.primary.version} answers at {url}/predict (docs: {url}/docs)")
+
+
+def predict(
+    name: Annotated[str, typer.Argument(help="Name of a model.")],
+    file: Annotated[Path, typer.Argument(help="CSV with a column a channel, in the model's units.")],
+    local: Annotated[
+        bool, typer.Option("--local", help="Run the released artefact in this process.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Predict what a recording shows, window by window.
+
+    Example: motoric predict watch-exercises watch-005.csv
+    """
+    from motoric.data.csv_file import read_csv
+
+    settings = load()
+    predictor = _local_predictor(settings, name) if local else _remote_predictor(settings, name)
+    sensors = predictor.sensors
+    channels = [channel.name for channel in sensors.channels]
+    time_s, values_TC = read_csv(file, channels, sensors.rate_hz)
+    starts, windows_BTC = _windows(file, time_s, values_TC, sensors)
+    answer = predictor.predict(windows_BTC)
+    for start_s, prediction in zip(starts, answer["predictions"], strict=True):
+        prediction["start_s"] = round(start_s, 3)
+        prediction["end_s"] = round(start_s + sensors.length_s, 3)
+    if as_json:
+        typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    else:
+        _print_predictions(answer, file)
+
+
+class _Predictor:
+    def __init__(self, sensors: SensorInput, run: Any) -> None:
+        self.sensors = sensors
+        self._run = run
+
+    def predict(self, windows_BTC: NDArray[np.float32]) -> dict[str, Any]:
+        answer: dict[str, Any] = self._run(windows_BTC)
+        return answer
+
+
+def _remote_predictor(settings: Settings, name: str) -> _Predictor:
+    from motoric.cli.endpoint import Endpoint
+
+    endpoint = Endpoint(settings, name)
+    return _Predictor(endpoint.signature().sensors, endpoint.predict)
+
+
+def _local_predictor(settings: Settings, name: str) -> _Predictor:
+    from motoric.artefact.files import load_artefact
+    from motoric.artefact.predictor import Predictor
+    from motoric.serving.protocol import AnswerWriter
+
+    release = read_release(settings.storage_uri, name).primary
+    uri = storage.resolve(release.artefact, settings.storage_uri)
+    predictor = Predictor(load_artefact(uri, release.digest))
+    writer = AnswerWriter(
+        model=name,
+        version=release.version,
+        digest=release.digest,
+        classes=predictor.signature.classes,
+    )
+
+    def run(windows_BTC: NDArray[np.float32]) -> Any:
+        return orjson.loads(writer.write(predictor.predict(windows_BTC)))
+
+    return _Predictor(predictor.signature.sensors, run)
+
+
+def _windows(
+    file: Path,
+    time_s: NDArray[np.float64],
+    values_TC: NDArray[np.float32],
+    sensors: SensorInput,
+) -> tuple[list[float], NDArray[np.float32]]:
+    from motoric.data.windows import window_starts
+
+    starts = window_starts(
+        time_s,
+        rate_hz=sensors.rate_hz,
+        num_samples=sensors.num_samples,
+        hop_samples=max(1, round(sensors.hop_s * sensors.rate_hz)),
+    )
+    if len(starts) == 0:
+        raise InputError(
+            f"{file} has {len(values_TC)} samples without a gap of the {sensors.num_samples} that one"
+            f" window of {sensors.length_s:g} s needs"
+        )
+    windows = [values_TC[first : first + sensors.num_samples] for first in starts.tolist()]
+    return time_s[starts].tolist(), np.stack(windows)
+
+
+def _print_predictions(answer: dict[str, Any], file: Path) -> None:
+    predictions = answer["predictions"]
+    table = Table(title=f"{file.name}: {answer['model']} version {answer['version']}", title_justify="left")
+    table.add_column("from (s)", justify="right")
+    table.add_column("to (s)", justify="right")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    for item in predictions[:_MAX_ROWS]:
+        table.add_row(
+            f"{item['start_s']:.1f}", f"{item['end_s']:.1f}", item["label"], f"{item['probability']:.1%}"
+        )
+    console.print(table)
+    if len(predictions) > _MAX_ROWS:
+        console.print(f"... and {len(predictions) - _MAX_ROWS} more windows (--json prints all)")
+    mean: dict[str, float] = {}
+    for item in predictions:
+        for label, probability in item["probabilities"].items():
+            mean[label] = mean.get(label, 0.0) + probability / len(predictions)
+    best = max(mean, key=lambda label: mean[label])
+    console.print(f"over all {len(predictions)} windows: [bold]{best}[/] ({mean[best]:.1%})")
+
+
+@keys.command("create")
+def create_key(name: Annotated[str, typer.Argument(help="Who or what the key is for.")]) -> None:
+    """Create an API key; it is shown once.
+
+    Example: motoric keys create phone-app
+    """
+    from motoric.serving.accounts import open_accounts
+
+    made = open_accounts(load()).create_key(name)
+    console.print(f"key {made.grant.key_id} for {made.grant.name}; it is not shown again:")
+    typer.echo(made.secret)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List keys, without their secrets.
+
+    Example: motoric keys list
+    """
+    from motoric.serving.accounts import open_accounts
+
+    table = Table()
+    for column in ("id", "name"):
+        table.add_column(column)
+    for grant in open_accounts(load()).list_keys():
+        table.add_row(grant.key_id, grant.name)
+    console.print(table)
+
+
+@keys.command("revoke")
+def revoke_key(key_id: Annotated[str, typer.Argument(help="Id from `motoric keys list`.")]) -> None:
+    """Revoke a key; endpoints refuse it within seconds.
+
+    Example: motoric keys revoke 1a2b3c4d
+    """
+    from motoric.serving.accounts import open_accounts
+
+    open_accounts(load()).revoke_key(key_id)
+    console.print(f"key {key_id} is revoked")
