@@ -44,6 +44,7 @@ _RAY_START_TIMEOUT_S = 120.0
 _APPLICATION_TIMEOUT_S = 120.0
 _HEALTHZ_TIMEOUT_S = 60.0
 _POLL_S = 0.1
+_RAY_WAS_TOO_SLOW = "The current node timed out during startup"
 
 
 def _silent(_stage: str) -> None:
@@ -150,11 +151,18 @@ def _start_ray(settings: Settings, on_stage: Callable[[str], None]) -> PlatformS
     )
     write_state(settings, state)
     on_stage("starting Ray")
-    _ray_start(
-        environment.head_options(settings, internal, places),
-        environment.head_environment(settings, internal, places, os.environ),
-        log_path=folders.run_folder(settings.home) / "ray-start.log",
-    )
+    command = environment.head_options(settings, internal, places)
+    env = environment.head_environment(settings, internal, places, os.environ)
+    log_path = folders.run_folder(settings.home) / "ray-start.log"
+    try:
+        _ray_start(command, env, log_path)
+    except PlatformError:
+        # Ray gives its raylet 30 s, with no setting; a busy machine can take longer once.
+        if _RAY_WAS_TOO_SLOW not in log_path.read_text(errors="replace"):
+            raise
+        on_stage("starting Ray again, since it was too slow: is this machine busy?")
+        processes.end(state.instance_id)
+        _ray_start(command, env, log_path)
     mine = processes.find(state.instance_id)
     gcs, raylet = (processes.named(mine, name) for name in (processes.GCS, processes.RAYLET))
     if gcs is None or raylet is None:
