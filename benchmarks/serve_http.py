@@ -41,6 +41,7 @@ NUM_SAMPLES, NUM_CHANNELS, NUM_CLASSES, NUM_HIDDEN = 100, 6, 7, 64
 NUM_BODIES = 16
 NUM_CONNECTIONS = 32
 RESULTS = Path(__file__).parent / "RESULTS.md"
+_MEASURED = [f"../platform/motoric/{part}" for part in ("core", "artefact", "serving")]
 START_TIMEOUT_S = 120.0
 PEERS = ("motoric", "plain")
 NAMES = {
@@ -441,7 +442,7 @@ def _commit() -> str:
         )
         return done.stdout.strip()
 
-    changed = " with changes" if git("status", "--porcelain", "--", "../platform") else ""
+    changed = " with changes" if git("status", "--porcelain", "--", *_MEASURED) else ""
     return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
 
 
