@@ -10,7 +10,6 @@ import numpy as np
 import onnxruntime as ort
 from fastapi import FastAPI
 from pydantic import BaseModel
-
 from ray import serve
 
 app = FastAPI()

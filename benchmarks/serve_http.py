@@ -158,11 +158,12 @@ def write_inputs(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def serve_motoric(folder: Path, port: int) -> None:
     """The platform's application and one model, as `serve.yaml` deploys them."""
+    from ray import serve
+
     from motoric.serving.config import Batching, ModelAppArgs
     from motoric.serving.model_app import build
     from motoric.serving.platform_app import PlatformAppArgs
     from motoric.serving.platform_app import build as build_platform
-    from ray import serve
 
     _start_ray(folder, port)
     serve.run(build_platform(PlatformAppArgs()), name="platform", route_prefix="/")

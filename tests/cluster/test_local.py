@@ -81,7 +81,7 @@ def test_a_taken_port_names_the_port_and_the_setting(tmp_path, name):
 
 
 def test_picked_ports_are_free_and_all_different():
-    picked = ports.pick()
+    picked = ports.pick(Ports())
     values = [getattr(picked, name) for name in ports.InternalPorts.__dataclass_fields__]
     assert len(set(values)) == len(values)
     assert all(ports.is_free(value) for value in values)

@@ -33,6 +33,7 @@ def own_environment(folder: Path) -> dict[str, str]:
         "MOTORIC_PORTS__HTTP": str(http),
         "MOTORIC_PORTS__DASHBOARD": str(dashboard),
         "MOTORIC_PORTS__GCS": str(gcs),
+        "MOTORIC_NUM_GPUS": "2",  # logical: enough to see how fractions are packed
     }
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
-import importlib.util
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,20 +14,12 @@ import httpx
 import pytest
 import yaml
 
-from motoric.cluster import local
+import artefacts
 from motoric.cluster.serve_api import ServeApi
-from motoric.core import settings as core_settings
+from motoric.cluster.state import PlatformState
 from motoric.core.settings import Settings
 from motoric.serving.accounts import open_accounts
 from motoric.serving.config import ModelAppArgs, config_of, merge
-
-_SPEC = importlib.util.spec_from_file_location(
-    "artefacts", Path(__file__).parents[1] / "artefacts.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-artefacts = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(artefacts)
 
 pytestmark = pytest.mark.ray
 
@@ -71,43 +60,17 @@ class Platform:
         return sum(each["state"] == "RUNNING" for each in deployment["replicas"])
 
 
-def free_ports(num_ports: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(num_ports)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-
-
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    folder = tmp_path_factory.mktemp("serving")
-    http, dashboard, gcs = free_ports(3)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-        settings = core_settings.load(
-            home=folder / "home",
-            storage_uri=str(folder / "storage"),
-            registry_uri=f"sqlite:///{folder}/registry.db",
-            accounts_uri=f"sqlite:///{folder}/accounts/accounts.db",
-            url=f"http://127.0.0.1:{http}",
-            ports={"http": http, "dashboard": dashboard, "gcs": gcs},
-            num_cpus=4,
-            num_gpus=2,
-        )
-        try:
-            state = local.up(settings)
-            accounts = open_accounts(settings)
-            key = accounts.create_key("tests").secret
-            accounts.close()
-            headers = {"authorization": f"Bearer {key}"}
-            client = httpx.Client(
-                base_url=state.http_url, headers=headers, timeout=20, trust_env=False
-            )
-            with client, ServeApi(state.dashboard_url, state.token_path) as api:
-                yield Platform(settings, api, client)
-        finally:
-            local.down(settings)
+def platform(platform_settings: Settings, platform_state: PlatformState) -> Iterator[Platform]:
+    accounts = open_accounts(platform_settings)
+    key = accounts.create_key("tests").secret
+    accounts.close()
+    headers = {"authorization": f"Bearer {key}"}
+    client = httpx.Client(
+        base_url=platform_state.http_url, headers=headers, timeout=20, trust_env=False
+    )
+    with client, ServeApi(platform_state.dashboard_url, platform_state.token_path) as api:
+        yield Platform(platform_settings, api, client)
 
 
 @pytest.fixture(scope="module")

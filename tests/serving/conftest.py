@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,15 +8,6 @@ import pytest
 from motoric.core import settings
 from motoric.core.settings import Settings
 from motoric.serving.accounts import Accounts, open_accounts
-
-_SPEC = importlib.util.spec_from_file_location(
-    "artefacts", Path(__file__).parents[1] / "artefacts.py"
-)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-if "artefacts" not in sys.modules:
-    sys.modules["artefacts"] = importlib.util.module_from_spec(_SPEC)
-    _SPEC.loader.exec_module(sys.modules["artefacts"])
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """An artefact as files: names, digests, and loading without pickle.
 
-model.onnx            one graph, dynamic batch, raw numbers in after `prepare`, probabilities out
-weights.safetensors   the network's weights, to train on
-recipe.yaml           so that the network can be rebuilt
-signature.json        what it takes and gives
-metrics.json          on held-out subjects, with the per-subject table
-card.md               the same for a person
-SHA256SUMS            digests of the files above (the format of `sha256sum -c`); its own SHA-256 is the artefact's digest
+- `model.onnx`: one graph, dynamic batch; what `prepare` gives in, probabilities out
+- `weights.safetensors`: the network's weights, to train on
+- `recipe.yaml`: so that the network can be rebuilt
+- `signature.json`: what it takes and gives
+- `metrics.json`: on held-out subjects, with the per-subject table
+- `card.md`: the same for a person
+- `SHA256SUMS`: digests of the files above, in the format of `sha256sum -c`
+
+The SHA-256 of `SHA256SUMS` is the artefact's digest.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ In: raw windows (B, T, C) in the signature's units. Out: probabilities (B, K).
 from __future__ import annotations
 
 import logging
+import os
 
 import numpy as np
 import onnxruntime as ort
@@ -86,12 +87,17 @@ def _providers(gpu_fraction: float) -> list[str | tuple[str, dict[str, str]]]:
 
 
 def _gpu_memory_bytes() -> int:
-    """Memory of the first visible GPU, by NVML, which needs no CUDA context."""
-    import pynvml  # ships with `ray[default]`'s vendored copy on GPU machines
+    """Memory of the GPU that Ray gave this process, by NVML, which needs no CUDA context."""
+    import pynvml  # from the extra `gpu`
 
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
     pynvml.nvmlInit()
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = (
+            pynvml.nvmlDeviceGetHandleByIndex(int(visible))
+            if visible.isdigit()
+            else pynvml.nvmlDeviceGetHandleByUUID(visible)
+        )
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).total)
     finally:
         pynvml.nvmlShutdown()

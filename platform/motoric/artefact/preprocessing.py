@@ -1,7 +1,7 @@
 """The one function that turns raw windows into what a network sees.
 
-In: raw windows in the units of the signature. Out: float32 windows of the same shape. Training, the command line and every
-replica call this and nothing else.
+In: raw windows in the units of the signature. Out: float32 windows of the same shape. Training, the
+command line and every replica call this and nothing else.
 """
 
 from __future__ import annotations
@@ -59,18 +59,21 @@ def check_windows(windows: NDArray[np.generic], sensors: SensorInput) -> Windows
         names = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
         got = windows.shape[1:] if windows.ndim == 3 else windows.shape
         raise InputError(
-            f"a window must have shape {list(expected)}: {expected[0]} samples at {sensors.rate_hz:g} Hz"
-            f" of {expected[1]} channels ({names}); got {list(got)}"
+            f"a window must have shape {list(expected)}: {expected[0]} samples"
+            f" at {sensors.rate_hz:g} Hz of {expected[1]} channels ({names}); got {list(got)}"
         )
     if len(windows) == 0:
         raise InputError("no windows were sent")
     checked: Windows = np.ascontiguousarray(windows, dtype=np.float32)
     # A sum is finite only if no value is NaN or infinite; the exact look-up runs when it is not.
-    if not np.isfinite(checked.sum(dtype=np.float64)):
+    with np.errstate(invalid="ignore"):
+        is_finite = np.isfinite(checked.sum(dtype=np.float64))
+    if not is_finite:
         bad = np.argwhere(~np.isfinite(checked))
         window, sample, channel = bad[0].tolist() if len(bad) else (0, 0, 0)
         raise InputError(
-            f"{len(bad)} values are NaN or infinite; the first is window {window}, sample {sample}, "
-            f"channel {sensors.channels[channel].name}: fill or drop such samples before sending"
+            f"{len(bad)} values are NaN or infinite; the first is window {window},"
+            f" sample {sample}, channel {sensors.channels[channel].name}: fill or drop such"
+            " samples before sending"
         )
     return checked

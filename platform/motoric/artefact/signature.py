@@ -1,7 +1,7 @@
 """The signature: what a model takes and gives, with all preprocessing that changes values.
 
-Axes: B windows of a batch, T samples of a window, C channels. One `signature.json` stands in every artefact; training writes
-it, serving and batch read it, so that what was trained is what is served.
+Axes: B windows of a batch, T samples of a window, C channels. One `signature.json` stands in every
+artefact; training writes it, serving and batch read it, so that what was trained is what is served.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from motoric.core.errors import ArtefactError
 from motoric.core.settings import describe
-
-SCHEMA_VERSION = 1
 
 
 class _Part(BaseModel):
@@ -28,7 +26,7 @@ class Channel(_Part):
 
 
 class SensorInput(_Part):
-    """Windows of one sensor stream, raw: shape (B, num_samples, num_channels) in the channels' units."""
+    """Raw windows of one stream: shape (B, num_samples, num_channels) in the channels' units."""
 
     name: str = "sensors"
     kind: Literal["sensor"] = "sensor"
@@ -89,7 +87,7 @@ class TrainingStatistics(_Part):
 class Signature(_Part):
     """All that a client or a server needs to know to use an artefact."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     task: Literal["classify"] = "classify"
     inputs: tuple[SensorInput, ...] = Field(min_length=1, max_length=1)
     outputs: tuple[ClassesOutput, ...] = Field(min_length=1, max_length=1)

@@ -25,7 +25,7 @@ errors = Console(stderr=True, highlight=False)
 
 
 def make_progress() -> Progress:
-    """A progress bar with elapsed and remaining time; it vanishes where output is not a terminal."""
+    """A progress bar with elapsed and remaining time; it vanishes when it is done."""
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

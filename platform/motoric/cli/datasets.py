@@ -17,7 +17,9 @@ from motoric.data.card import DatasetCard
 from motoric.data.dataset import open_dataset
 from motoric.data.sources import make_source
 
-app = typer.Typer(help="Datasets: build one, look at it, take a recording out.", no_args_is_help=True)
+app = typer.Typer(
+    help="Datasets: build one, look at it, take a recording out.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -53,7 +55,9 @@ def build(
 
 
 @app.command()
-def show(uri: Annotated[str, typer.Argument(help="Folder, URI, or a name in the storage.")]) -> None:
+def show(
+    uri: Annotated[str, typer.Argument(help="Folder, URI, or a name in the storage.")],
+) -> None:
     """Show what is in a dataset.
 
     Example: motoric datasets show watch-exercises
@@ -67,7 +71,9 @@ def export(
     uri: Annotated[str, typer.Argument(help="Folder, URI, or a name in the storage.")],
     recording_id: Annotated[str, typer.Argument(help="Id of a recording, such as watch-005.")],
     out: Annotated[Path, typer.Option(help="CSV file to write.")],
-    stream: Annotated[str | None, typer.Option(help="Name of a stream; the first by default.")] = None,
+    stream: Annotated[
+        str | None, typer.Option(help="Name of a stream; the first by default.")
+    ] = None,
 ) -> None:
     """Write one stream of a recording as CSV: `time_s` and a column a channel.
 
@@ -94,7 +100,9 @@ def print_card(card: DatasetCard, uri: str) -> None:
     table.add_column()
     for stream in card.streams:
         channels = ", ".join(f"{item.name} [{item.unit}]" for item in stream.channels)
-        table.add_row(f"stream {stream.name}", f"{stream.rate_hz:g} Hz: {channels}", end_section=True)
+        table.add_row(
+            f"stream {stream.name}", f"{stream.rate_hz:g} Hz: {channels}", end_section=True
+        )
     table.add_row("recordings", f"{card.num_recordings}, {card.duration_s / 3600:.2f} hours")
     table.add_row("quarantined", str(card.num_quarantined))
     table.add_row("by label", _counts(card.recordings_by_label))

@@ -206,7 +206,9 @@ def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) 
         settings.storage_uri, "runs", version.figures.get("run", ""), "report", "report.html"
     )
     url = settings.base_url
-    state = "runs on; `motoric down` stops it" if stays else "is stopped now; `motoric up` keeps one"
+    state = (
+        "runs on; `motoric down` stops it" if stays else "is stopped now; `motoric up` keeps one"
+    )
     console.print(
         Panel.fit(
             f"report with plots   {report}\n"

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Annotated
 
-import click
 import typer
 from rich.markup import escape
 
@@ -61,14 +60,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Deprecations inside the libraries are not for the users of this command.
     warnings.filterwarnings("ignore")
     try:
-        code = app(list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
+        app(list(sys.argv[1:] if arguments is None else arguments))
     except MotoricError as error:
         errors.print(f"[bold red]error:[/] {escape(error.message)}", soft_wrap=True)
         return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         errors.print("interrupted")
         return _INTERRUPTED
-    return code if isinstance(code, int) else 0
+    except SystemExit as ended:  # typer ends this way, also after it printed a usage error
+        return ended.code if isinstance(ended.code, int) else 0
+    return 0

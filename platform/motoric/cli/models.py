@@ -54,8 +54,9 @@ def show(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
     settings = load()
     versions = Registry(settings.registry_uri, settings.storage_uri).versions(name)
     table = Table(title=name, title_justify="left")
-    for column in ("version", "aliases", "accuracy", "worst person", "made", "digest"):
+    for column in ("version", "aliases", "accuracy", "worst person", "made"):
         table.add_column(column)
+    table.add_column("digest", no_wrap=True)
     for item in versions:
         table.add_row(
             str(item.version),

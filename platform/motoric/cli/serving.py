@@ -28,7 +28,9 @@ _MAX_ROWS = 40
 
 def deploy(
     name: Annotated[str, typer.Argument(help="Name of a model; deployments/models/NAME.yaml.")],
-    folder: Annotated[Path, typer.Option(help="Folder of the deployment files.")] = Path("deployments"),
+    folder: Annotated[Path, typer.Option(help="Folder of the deployment files.")] = Path(
+        "deployments"
+    ),
 ) -> None:
     """Put a model on the running platform, and wait until it answers.
 
@@ -49,7 +51,9 @@ def deploy(
 
 def predict(
     name: Annotated[str, typer.Argument(help="Name of a model.")],
-    file: Annotated[Path, typer.Argument(help="CSV with a column a channel, in the model's units.")],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with a column a channel, in the model's units.")
+    ],
     local: Annotated[
         bool, typer.Option("--local", help="Run the released artefact in this process.")
     ] = False,
@@ -131,8 +135,8 @@ def _windows(
     )
     if len(starts) == 0:
         raise InputError(
-            f"{file} has {len(values_TC)} samples without a gap of the {sensors.num_samples} that one"
-            f" window of {sensors.length_s:g} s needs"
+            f"{file} has {len(values_TC)} samples; one window of {sensors.length_s:g} s needs"
+            f" {sensors.num_samples} without a gap"
         )
     windows = [values_TC[first : first + sensors.num_samples] for first in starts.tolist()]
     return time_s[starts].tolist(), np.stack(windows)
@@ -140,14 +144,19 @@ def _windows(
 
 def _print_predictions(answer: dict[str, Any], file: Path) -> None:
     predictions = answer["predictions"]
-    table = Table(title=f"{file.name}: {answer['model']} version {answer['version']}", title_justify="left")
+    table = Table(
+        title=f"{file.name}: {answer['model']} version {answer['version']}", title_justify="left"
+    )
     table.add_column("from (s)", justify="right")
     table.add_column("to (s)", justify="right")
     table.add_column("label")
     table.add_column("probability", justify="right")
     for item in predictions[:_MAX_ROWS]:
         table.add_row(
-            f"{item['start_s']:.1f}", f"{item['end_s']:.1f}", item["label"], f"{item['probability']:.1%}"
+            f"{item['start_s']:.1f}",
+            f"{item['end_s']:.1f}",
+            item["label"],
+            f"{item['probability']:.1%}",
         )
     console.print(table)
     if len(predictions) > _MAX_ROWS:

@@ -21,7 +21,9 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="Recipe, such as jobs/recipes/watch_gru.yaml.")],
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the recipe; repeatable."),
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override a value of the recipe; repeatable."
+        ),
     ] = None,
 ) -> None:
     """Train a recipe, evaluate it on unseen people, export and register it.

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import ray
 import yaml
 
-import ray
 from motoric.core.errors import SettingsError
 
 PLACEHOLDER = "CHANGE-ME"

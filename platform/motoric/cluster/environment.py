@@ -146,6 +146,9 @@ def head_options(settings: Settings, ports: InternalPorts, places: Places) -> li
         "dashboard-agent-grpc-port": ports.agent_grpc,
         "runtime-env-agent-port": ports.runtime_env_agent,
         "metrics-export-port": ports.metrics_export,
+        # 0: workers take what the system gives them, not Ray's fixed block from 10002 on.
+        "min-worker-port": 0,
+        "max-worker-port": 0,
     }
     return [
         "--head",

@@ -137,7 +137,7 @@ def ensure_key(settings: Settings) -> str:
 
 def _start_ray(settings: Settings, on_stage: Callable[[str], None]) -> PlatformState:
     ports.check_free(settings.ports)
-    internal = ports.pick()
+    internal = ports.pick(settings.ports)
     places = _make_places(settings.home)
     state = PlatformState(
         instance_id=places.instance_id,

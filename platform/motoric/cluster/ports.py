@@ -62,8 +62,10 @@ def is_free(port: int) -> bool:
     return True
 
 
-def pick() -> InternalPorts:
-    """Pick free ports; all are held open until all are picked, so that none is picked twice.
+def pick(fixed: Ports) -> InternalPorts:
+    """Pick free ports beside the fixed ones.
+
+    All are held open until all are picked, so that none is picked twice.
 
     Raises:
         PlatformError: No block of free ports for replicas is left.
@@ -75,15 +77,18 @@ def pick() -> InternalPorts:
             probe = held.enter_context(socket.socket())
             probe.bind((LOOPBACK, 0))
             picked[name] = int(probe.getsockname()[1])
-        return InternalPorts(**picked, replica_first=_pick_replica_block())
+        return InternalPorts(
+            **picked, replica_first=_pick_replica_block({port for _, port in fixed})
+        )
 
 
-def _pick_replica_block() -> int:
+def _pick_replica_block(taken: set[int]) -> int:
     size = 2 * NUM_REPLICA_PORTS
     starts = list(range(_REPLICA_RANGE[0], _REPLICA_RANGE[1] - size, 500))
     random.SystemRandom().shuffle(starts)
     for start in starts:
-        if all(is_free(port) for port in range(start, start + size)):
+        block = range(start, start + size)
+        if taken.isdisjoint(block) and all(is_free(port) for port in block):
             return start
     raise PlatformError(
         f"no {size} free ports in a row are left between {_REPLICA_RANGE[0]} and "

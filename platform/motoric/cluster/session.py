@@ -6,6 +6,7 @@ cluster it finds.
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from motoric.core.settings import Settings
 
 NAMESPACE = "motoric"
 MIN_NUM_CPUS = 4
+_LOG_LEVEL = logging.WARNING
 _ONE_NODE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -60,7 +62,7 @@ def ray_session(settings: Settings, *, num_cpus: int | None = None) -> Iterator[
 def _joined(address: str) -> Iterator[None]:
     import ray
 
-    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False)
+    ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=_LOG_LEVEL)
     try:
         yield
     finally:
@@ -89,6 +91,7 @@ def _own_ray(num_cpus: int) -> Iterator[str]:
                     namespace=NAMESPACE,
                     include_dashboard=False,
                     log_to_driver=False,
+                    logging_level=_LOG_LEVEL,
                     _temp_dir=str(folder / "t"),
                     _node_ip_address=LOOPBACK,
                 )

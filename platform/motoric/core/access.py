@@ -1,8 +1,9 @@
 """API keys and the access snapshot (a control document).
 
-A key is `mk_<id>_<secret>`; 256 random bits, so one SHA-256 is enough to store it (NIST SP 800-63B asks for slow hashes only where
-the secret can be guessed). The store of accounts is the authority (`serving/accounts.py`); the snapshot is what replicas check.
-A snapshot older than its maximum age denies everybody.
+A key is `mk_<id>_<secret>`; 256 random bits, so one SHA-256 is enough to store it (NIST SP 800-63B
+asks for slow hashes only where the secret can be guessed). The store of accounts is the authority
+(`serving/accounts.py`); the snapshot is what replicas check. A snapshot older than its maximum age
+denies everybody.
 """
 
 from __future__ import annotations
@@ -90,7 +91,8 @@ class AccessGate:
             raise AccessError("the Authorization header must be 'Bearer ' and an API key")
         if (time.time() if now_s is None else now_s) > self._expires_at_s:
             raise PlatformError(
-                "the access snapshot is too old to trust, so all requests are denied: is the platform app running?"
+                "the access snapshot is too old to trust, so all requests are denied: is the"
+                " platform app running?"
             )
         # The look-up is by hash, so its timing tells nothing about a key.
         grant = self._grants.get(hash_key(secret.strip()))

@@ -1,7 +1,8 @@
 """Control documents: small JSON documents under the storage URI that tell replicas what to do.
 
-In: a pydantic model. Out: one atomic object. A replica watches a document with `DocumentWatcher`; a document that cannot
-be read leaves the last good one in force, and the failure is kept to be reported.
+In: a pydantic model. Out: one atomic object. A replica watches a document with `DocumentWatcher`; a
+document that cannot be read leaves the last good one in force, and the failure is kept to be
+reported.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@
     │   └── AccessError          no API key, or a wrong one                               HTTP 401
     └── PlatformError            the platform cannot do it now                            HTTP 503
 
-The command line prints the message alone and exits with `exit_code`; HTTP answers RFC 9457 problem JSON with `status`.
+The command line prints the message alone and exits with `exit_code`; HTTP answers RFC 9457 problem
+JSON with `status`.
 """
 
 from __future__ import annotations

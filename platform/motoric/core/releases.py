@@ -1,6 +1,7 @@
 """The release of a model: what its deployment should serve now (a control document).
 
-The alias in the registry is the desired version. Whoever moves the alias writes the release; replicas follow it.
+The alias in the registry is the desired version. Whoever moves the alias writes the release;
+replicas follow it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ def check_model_name(name: str) -> str:
     """
     if not MODEL_NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} is not a model name: use lower-case letters, digits and hyphens, 63 characters at most"
+            f"{name!r} is not a model name: use lower-case letters, digits and hyphens,"
+            " 63 characters at most"
         )
     return name
 

@@ -1,6 +1,7 @@
 """Settings: what the environment says, then the chosen profile of `cluster.yaml`, then defaults.
 
-In: `MOTORIC_*` variables and `metadata.motoric.profiles` of `cluster.yaml`. Out: one frozen `Settings`.
+In: `MOTORIC_*` variables and `metadata.motoric.profiles` of `cluster.yaml`. Out: one frozen
+`Settings`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def read_profile(path: Path, name: str) -> Profile:
     """Read one profile of a cluster definition.
 
     Raises:
-        SettingsError: The file is not YAML, lacks the profile, has an unknown key or a placeholder in it.
+        SettingsError: The file is not YAML, lacks the profile, has an unknown key or a placeholder.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -89,7 +90,8 @@ def read_profile(path: Path, name: str) -> Profile:
     for key, value in profile:
         if isinstance(value, str) and _PLACEHOLDER.search(value):
             raise SettingsError(
-                f"{path}, profile {name!r}: {key} is still the placeholder {value!r}; put your own there"
+                f"{path}, profile {name!r}: {key} is still the placeholder {value!r};"
+                " put your own there"
             )
     return profile
 
@@ -109,7 +111,10 @@ def describe(error: ValidationError) -> str:
 
 
 class Settings(BaseSettings):
-    """Where things are. Every field can be set as `MOTORIC_<FIELD>`, a port as `MOTORIC_PORTS__HTTP`."""
+    """Where things are.
+
+    Every field can be set as `MOTORIC_<FIELD>`, a port as `MOTORIC_PORTS__HTTP`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="MOTORIC_",

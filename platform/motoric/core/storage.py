@@ -1,8 +1,9 @@
 """Storage URIs: local paths, S3 and GCS through `pyarrow.fs`, one code path.
 
-In: a URI (`/data/x`, `file:///data/x`, `s3://bucket/x`, `gs://bucket/x`). Out: bytes, listings.
-A relative URI is relative to the platform's storage URI, never to the working directory: `resolve` says so once.
-Writing one object is atomic: on a disk by a rename, on an object store by the put itself.
+In: a URI (`/data/x`, `file:///data/x`, `s3://bucket/x`, `gs://bucket/x`). Out: bytes, listings. A
+relative URI is relative to the platform's storage URI, never to the working directory: `resolve`
+says so once. Writing one object is atomic: on a disk by a rename, on an object store by the put
+itself.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def list_names(uri: str) -> list[str]:
 
 
 def fingerprint(uri: str) -> tuple[int, int] | None:
-    """Size and modification time (ns) of an object, or None: a cheap answer to "has it changed?"."""
+    """Size and modification time (ns) of an object, or None: tells cheaply if it changed."""
     system, path = filesystem(uri)
     info = system.get_file_info(path)
     if info.type != pafs.FileType.File:

@@ -1,6 +1,6 @@
 """From recordings to windows: sources, the dataset on storage, and windows over it."""
 
 from motoric.data.dataset import Dataset
-from motoric.data.dataset import open_dataset as open  # noqa: A004
+from motoric.data.dataset import open_dataset as open
 
 __all__ = ["Dataset", "open"]

@@ -1,11 +1,13 @@
 """Build a dataset from a source, with Ray Data reading and writing the recordings in parallel.
 
-In: a source and a URI. Out: a committed dataset. Each task writes one content-named file of streams; the driver writes the
-small tables and the card. The same source gives the same content digest whatever the number of workers.
+In: a source and a URI. Out: a committed dataset. Each task writes one content-named file of
+streams; the driver writes the small tables and the card. The same source gives the same content
+digest whatever the number of workers.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,10 @@ RECORDINGS_A_FILE = 20
 OnProgress = Callable[[int, int], None]
 
 
+def _silent(_done: int, _total: int) -> None:
+    return
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
     """What `build_dataset` did."""
@@ -33,13 +39,14 @@ class BuildResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _PartWriter:
+class PartWriter:
     """Writes the recordings of one group as one file; runs in a Ray Data task."""
 
     source: Source
     dataset_uri: str
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Write one item of `plan`; returns what `commit` needs of it."""
         indices = [int(index) for index in row["indices"]]
         recordings, rejected = _load_each(self.source, indices)
         part = None
@@ -91,7 +98,7 @@ def _settings() -> dict[str, str]:
 
 
 def unchanged(source: Source, uri: str) -> DatasetCard | None:
-    """The card of the dataset at `uri` if it was built from the same files with the same settings."""
+    """The card of the dataset at `uri`, if it was built from the same files in the same way."""
     try:
         card = read_card(uri)
     except DatasetError:
@@ -105,9 +112,7 @@ def unchanged(source: Source, uri: str) -> DatasetCard | None:
     return card if same else None
 
 
-def build_dataset(
-    source: Source, uri: str, *, on_progress: OnProgress = lambda done, total: None
-) -> BuildResult:
+def build_dataset(source: Source, uri: str, *, on_progress: OnProgress = _silent) -> BuildResult:
     """Build the dataset at `uri`, or keep it where nothing changed. Needs a running Ray.
 
     Args:
@@ -122,9 +127,16 @@ def build_dataset(
     if kept is not None:
         return BuildResult(card=kept, reused=True)
     groups = _run(source, uri, on_progress)
-    card = _commit(source, uri, groups)
-    write_card(uri, card)
-    return BuildResult(card=card, reused=False)
+    return BuildResult(card=commit(source, uri, groups), reused=False)
+
+
+def plan(source: Source) -> list[dict[str, Any]]:
+    """Which recordings go into which file: fixed by the source alone, never by the workers."""
+    total = len(source.recording_ids())
+    return [
+        {"group": group, "indices": list(range(first, min(first + RECORDINGS_A_FILE, total)))}
+        for group, first in enumerate(range(0, total, RECORDINGS_A_FILE))
+    ]
 
 
 def _run(source: Source, uri: str, on_progress: OnProgress) -> list[dict[str, Any]]:
@@ -133,14 +145,13 @@ def _run(source: Source, uri: str, on_progress: OnProgress) -> list[dict[str, An
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    total = len(source.recording_ids())
-    items = [
-        {"group": group, "indices": list(range(first, min(first + RECORDINGS_A_FILE, total)))}
-        for group, first in enumerate(range(0, total, RECORDINGS_A_FILE))
-    ]
+    items = plan(source)
+    total = sum(len(item["indices"]) for item in items)
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        _PartWriter(source=source, dataset_uri=uri)
+        PartWriter(source=source, dataset_uri=uri)
     )
+    # Ray Data sets its own log levels when a dataset is made, so this comes after.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     groups, done = [], 0
     on_progress(0, total)
     for row in dataset.iter_rows():
@@ -150,8 +161,17 @@ def _run(source: Source, uri: str, on_progress: OnProgress) -> list[dict[str, An
     return sorted(groups, key=lambda row: int(row["group"]))
 
 
-def _commit(source: Source, uri: str, groups: list[dict[str, Any]]) -> DatasetCard:
-    """Write the small tables and make the card."""
+def commit(source: Source, uri: str, groups: list[dict[str, Any]]) -> DatasetCard:
+    """Write the small tables, then the card, which is the commit.
+
+    Args:
+        source: Where the recordings came from.
+        uri: Folder or prefix of the dataset.
+        groups: What `PartWriter` returned for each item of `plan`.
+
+    Raises:
+        DatasetError: Not one recording could be read.
+    """
     about = [row for group in groups for row in group["recordings"]]
     rejected = [row for group in groups for row in group["rejected"]]
     if not about:
@@ -177,7 +197,7 @@ def _commit(source: Source, uri: str, groups: list[dict[str, Any]]) -> DatasetCa
         )
     }
     labels = [tuple(sorted({item["label"] for item in row["annotations"]})) for row in about]
-    return DatasetCard(
+    card = DatasetCard(
         name=source.name,
         description=source.description,
         source=source.origin,
@@ -201,6 +221,8 @@ def _commit(source: Source, uri: str, groups: list[dict[str, Any]]) -> DatasetCa
             ),
         ),
     )
+    write_card(uri, card)
+    return card
 
 
 def _count(values: Any) -> dict[str, int]:

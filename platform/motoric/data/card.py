@@ -14,7 +14,6 @@ from motoric.core.errors import DatasetError, NotFoundError
 from motoric.core.settings import describe
 
 CARD = "dataset.json"
-SCHEMA_VERSION = 1
 
 
 class _Part(BaseModel):
@@ -57,7 +56,7 @@ class Tables(_Part):
 class DatasetCard(_Part):
     """Everything about a dataset but its samples."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str
     description: str
     source: str

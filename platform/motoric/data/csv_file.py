@@ -28,7 +28,7 @@ def write_csv(path: Path, stream: Stream, channels: Sequence[str]) -> None:
         stream: Values of shape (T, C).
         channels: C column names.
     """
-    columns = {TIME: np.round(stream.time_s, 6)}
+    columns: dict[str, NDArray[np.floating]] = {TIME: np.round(stream.time_s, 6)}
     columns |= {name: stream.values_TC[:, index] for index, name in enumerate(channels)}
     path.parent.mkdir(parents=True, exist_ok=True)
     pcsv.write_csv(pa.table(columns), path)
@@ -57,7 +57,8 @@ def read_csv(
     missing = [name for name in channels if name not in table.column_names]
     if missing:
         raise InputError(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has: {', '.join(table.column_names)}"
+            f"{path} lacks the column(s) {', '.join(missing)};"
+            f" it has: {', '.join(table.column_names)}"
         )
     values_TC = np.stack([_numbers(path, table, name) for name in channels], axis=1)
     if TIME not in table.column_names:
@@ -70,16 +71,21 @@ def read_csv(
 
 def _numbers(path: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     column = table[name]
+    if pa.types.is_null(column.type):  # a column of nothing but NaN or empty cells
+        column = column.cast(pa.float64())
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise InputError(f"{path}: column {name!r} holds {column.type}, not numbers")
     if column.null_count:
         row = int(pc.index(column.is_null(), value=True).as_py()) + 2
-        raise InputError(f"{path}: column {name!r} has {column.null_count} empty values, first in line {row}")
+        raise InputError(
+            f"{path}: column {name!r} has {column.null_count} empty or NaN values,"
+            f" first in line {row}"
+        )
     values: NDArray[np.float64] = column.to_numpy().astype(np.float64)
     bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
         raise InputError(
-            f"{path}: column {name!r} has {len(bad)} NaN or infinite values, first in line {bad[0] + 2}"
+            f"{path}: column {name!r} has {len(bad)} infinite values, first in line {bad[0] + 2}"
         )
     return values
 

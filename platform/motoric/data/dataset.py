@@ -1,6 +1,7 @@
 """A committed dataset, read with nothing but pyarrow.
 
-In: the URI of a dataset. Out: its card, tables and recordings. Works in a notebook and on any node, without Ray.
+In: the URI of a dataset. Out: its card, tables and recordings. Works in a notebook and on any node,
+without Ray.
 """
 
 from __future__ import annotations

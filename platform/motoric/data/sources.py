@@ -1,11 +1,12 @@
 """Sources that `motoric datasets build NAME` knows.
 
-A source lists its recordings, tells the digest of what it reads, and loads recordings by index on any node.
+A source lists its recordings, tells the digest of what it reads, and loads recordings by index on
+any node.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from motoric.core.errors import NotFoundError
@@ -35,7 +36,7 @@ class Source(Protocol):
         ...
 
 
-SOURCES: dict[str, type[Source]] = {WatchExercises.name: WatchExercises}
+SOURCES: dict[str, Callable[[], Source]] = {WatchExercises.name: WatchExercises}
 
 
 def make_source(name: str) -> Source:

@@ -1,7 +1,8 @@
 """The Parquet tables of a dataset, and the digest of what they say.
 
-`streams` holds chunks of at most 60 s of one stream, sorted by (recording_id, stream, chunk): `values` is row-major
-(samples x channels), channels as in the card. Files are content-named, so writing one twice is harmless.
+`streams` holds chunks of at most 60 s of one stream, sorted by (recording_id, stream, chunk):
+`values` is row-major (samples x channels), channels as in the card. Files are content-named, so
+writing one twice is harmless.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """`watch-exercises`: 140 real smartwatch recordings of 7 shoulder exercises by 10 people.
 
-They ship inside the PyPI package seglearn (BSD-3), from Burns et al., "Shoulder physiotherapy exercise recognition:
-machine learning the inertial signals from a smartwatch", 2018 (arXiv 1802.01489). Acceleration comes in g and is
-converted to m/s^2; angular rate is in rad/s; 50 Hz.
+They ship inside the PyPI package seglearn (BSD-3), from Burns et al., "Shoulder physiotherapy
+exercise recognition: machine learning the inertial signals from a smartwatch", 2018 (arXiv
+1802.01489). Acceleration comes in g and is converted to m/s^2; angular rate is in rad/s; 50 Hz.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class WatchExercises:
     name = "watch-exercises"
     description = "Smartwatch recordings of 7 shoulder exercises by 10 people, both arms, 50 Hz"
     origin = "PyPI package seglearn 1.2.5 (BSD-3), arXiv 1802.01489"
-    streams = (
+    streams: tuple[StreamCard, ...] = (
         StreamCard(
             name="imu",
             rate_hz=_RATE_HZ,

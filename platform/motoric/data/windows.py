@@ -5,6 +5,7 @@ Axes: B windows, T samples of a window, C channels. Pure numpy, no Ray.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -58,7 +59,7 @@ def window_starts(
     edges = [0, *breaks.tolist(), len(time_s)]
     starts = [
         np.arange(first, last - num_samples + 1, hop_samples)
-        for first, last in zip(edges[:-1], edges[1:], strict=True)
+        for first, last in itertools.pairwise(edges)
     ]
     return np.concatenate(starts).astype(np.int64)
 

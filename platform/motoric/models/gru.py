@@ -1,7 +1,8 @@
 """A convolutional stem and a bidirectional GRU for sensor windows.
 
-The shape follows DeepConvLSTM (Ordonez and Roggen, 2016, doi:10.3390/s16010115) with a GRU (Cho et al., 2014,
-arXiv 1406.1078) and pooling over time instead of the last state. Axes: B windows, T samples, C channels, H features.
+The shape follows DeepConvLSTM (Ordonez and Roggen, 2016, doi:10.3390/s16010115) with a GRU (Cho et
+al., 2014, arXiv 1406.1078) and pooling over time instead of the last state. Axes: B windows, T
+samples, C channels, H features.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class GruConfig(BaseModel):
 class Gru(nn.Module):
     """Windows of shape (B, T, C) to logits of shape (B, num_classes).
 
-    Two strided convolutions shorten T to T/4 before the recurrence, which is what takes the time on a CPU.
+    Two strided convolutions shorten T to T/4 before the recurrence, which is what takes the time.
     """
 
     def __init__(self, config: GruConfig, *, num_channels: int, num_classes: int) -> None:

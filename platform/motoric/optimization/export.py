@@ -1,12 +1,11 @@
 """Export a network to ONNX and verify that the graph says what the network says.
 
-In: a torch network that gives logits. Out: the bytes of one graph with a dynamic batch: `windows` (B, T, C), prepared, to
-`probabilities` (B, K).
+In: a torch network that gives logits. Out: the bytes of one graph with a dynamic batch: `windows`
+(B, T, C), prepared, to `probabilities` (B, K).
 """
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 
@@ -51,9 +50,7 @@ def export_onnx(network: nn.Module, signature: Signature) -> bytes:
             verbose=False,
         )
     assert program is not None
-    buffer = io.BytesIO()
-    program.save(buffer)
-    return buffer.getvalue()
+    return bytes(program.model_proto.SerializeToString())
 
 
 def verify_onnx(model: bytes, network: nn.Module, prepared_BTC: NDArray[np.float32]) -> float:

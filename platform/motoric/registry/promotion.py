@@ -1,6 +1,7 @@
 """Moving an alias, and the release that follows it.
 
-The alias in the registry is the desired version; the release is what replicas watch. Both move here.
+The alias in the registry is the desired version; the release is what replicas watch. Both move
+here.
 """
 
 from __future__ import annotations

@@ -193,10 +193,11 @@ def _open(registry_uri: str) -> MlflowClient:
 @contextmanager
 def _errors(what: str) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except (MlflowException, OSError) as error:
+    except (MlflowException, SQLAlchemyError, OSError) as error:
         raise PlatformError(f"{what}: {error}") from error
 
 

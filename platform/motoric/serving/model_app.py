@@ -8,6 +8,7 @@ finds a string.
 import logging
 from typing import Any
 
+from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from motoric.core import settings
@@ -15,7 +16,6 @@ from motoric.serving.asgi import RETRY_AFTER_S
 from motoric.serving.config import ModelAppArgs, Replicas
 from motoric.serving.model_server import ModelServer
 from motoric.serving.served import RunOptions
-from ray import serve
 
 
 @serve.deployment(name="model")

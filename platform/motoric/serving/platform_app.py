@@ -9,12 +9,12 @@ import asyncio
 
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
 
 from motoric.core import settings
 from motoric.serving.accounts import open_accounts
 from motoric.serving.model_app import log_to_serve
 from motoric.serving.platform_server import PUBLISH_PERIOD_S, build_platform
-from ray import serve
 
 HEAD_NODE = "node:__internal_head__"
 

@@ -1,6 +1,7 @@
 """Evaluation on people never seen in training: figures, the per-subject table, calibration.
 
-In: probabilities (B, K) and the windows they are for. Out: a frozen `Evaluation`, which is `metrics.json`.
+In: probabilities (B, K) and the windows they are for. Out: a frozen `Evaluation`, which is
+`metrics.json`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from sklearn.metrics import (
     accuracy_score,
-    balanced_accuracy_score,
     confusion_matrix,
     f1_score,
     log_loss,
@@ -68,15 +68,19 @@ def evaluate(probabilities_BK: NDArray[np.float32], windows: WindowSet) -> Evalu
     subjects = _by_subject(probabilities_BK, windows)
     accuracies = [score.accuracy for score in subjects]
     recalls = recall_score(labels_B, predicted_B, labels=indices, average=None, zero_division=0.0)
+    present = np.unique(labels_B)
+    # Rows of float32 add up to 1 only nearly.
+    exact_BK = probabilities_BK.astype(np.float64)
+    exact_BK /= exact_BK.sum(axis=1, keepdims=True)
     num_recordings = sum(score.num_recordings for score in subjects)
     right = sum(score.recording_accuracy * score.num_recordings for score in subjects)
     return Evaluation(
         num_windows=len(windows),
         num_subjects=len(subjects),
         accuracy=float(accuracy_score(labels_B, predicted_B)),
-        balanced_accuracy=float(balanced_accuracy_score(labels_B, predicted_B)),
-        macro_f1=float(f1_score(labels_B, predicted_B, average="macro", labels=np.unique(labels_B))),
-        log_loss=float(log_loss(labels_B, probabilities_BK.astype(np.float64), labels=indices)),
+        balanced_accuracy=float(recalls[present].mean()),
+        macro_f1=float(f1_score(labels_B, predicted_B, average="macro", labels=present)),
+        log_loss=float(log_loss(labels_B, exact_BK, labels=indices)),
         subject_accuracy_mean=float(np.mean(accuracies)),
         subject_accuracy_min=min(accuracies),
         subject_accuracy_max=max(accuracies),

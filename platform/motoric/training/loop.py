@@ -110,7 +110,8 @@ def _check(recipe: Recipe, data: SplitWindows) -> None:
     channels = data.signature.sensors.num_channels
     if recipe.augmentation.rotation_deg > 0 and channels % 3:
         raise RecipeError(
-            f"augmentation.rotation_deg needs (x, y, z) triples, but the stream has {channels} channels"
+            "augmentation.rotation_deg needs (x, y, z) triples, but the stream has"
+            f" {channels} channels"
         )
 
 
@@ -179,9 +180,7 @@ def _batch(
     return perturb(prepared_BTC, recipe.augmentation, generator)
 
 
-def logits_of(
-    network: nn.Module, windows: WindowSet, data: SplitWindows, device: str
-) -> Tensor:
+def logits_of(network: nn.Module, windows: WindowSet, data: SplitWindows, device: str) -> Tensor:
     """Logits of all windows, shape (B, num_classes), on the CPU."""
     network.eval()
     parts = []

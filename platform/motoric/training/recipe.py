@@ -1,6 +1,7 @@
 """A recipe: one YAML file that fully describes a training run.
 
-In: YAML and `--set key.path=value` overrides. Out: a checked, frozen `Recipe`. Unknown keys are errors.
+In: YAML and `--set key.path=value` overrides. Out: a checked, frozen `Recipe`. Unknown keys are
+errors.
 """
 
 from __future__ import annotations
@@ -174,17 +175,18 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
         content = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
         raise RecipeError(f"{path} is not valid YAML: {error}") from error
-    for override in overrides:
-        _apply(content, override)
+    if isinstance(content, dict):
+        for override in overrides:
+            _apply(content, override)
     return parse_recipe(content, str(path))
 
 
-def _apply(content: object, override: str) -> None:
+def _apply(content: dict[str, Any], override: str) -> None:
     key, separator, value = override.partition("=")
     if not separator or not key:
         raise RecipeError(f"--set {override!r}: write it as key.path=value, such as train.epochs=3")
     *parents, last = key.split(".")
-    place = content
+    place: object = content
     for parent in parents:
         if not isinstance(place, dict):
             raise RecipeError(f"--set {override!r}: {parent!r} is not a part that has keys")

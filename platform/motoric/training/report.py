@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from motoric.training.evaluation import Evaluation
-from motoric.training.progress import EpochReport
 from motoric.training.plots import confusion_plot, curves_plot, subjects_plot
+from motoric.training.progress import EpochReport
 
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c; max-width: 860px; margin: 2rem auto; padding: 0 1rem }
+body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c }
+body { max-width: 860px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; margin: 1rem 0 }
 .figure { border: 1px solid #e2e8f0; border-radius: 8px; padding: .6rem 1rem; min-width: 8rem }
@@ -50,14 +51,15 @@ def render_report(
         f"<td>{score.accuracy:.1%}</td><td>{score.recording_accuracy:.1%}</td></tr>"
         for score in evaluation.subjects
     )
-    html = f"""<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>
-<style>{_STYLE}</style></head><body>
+    html = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
+<title>{escape(title)}</title><style>{_STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
 <div class="figures">{"".join(_figure(*item) for item in figures.items())}</div>
 <table>{"".join(_fact(*item) for item in facts.items())}</table>
 <h2>Confusion matrix</h2>{_image(plots["confusion.png"], "confusion matrix")}
 <h2>By person</h2>
-<table><tr><th>person</th><th>windows</th><th>accuracy</th><th>whole recordings</th></tr>{rows}</table>
+<table><tr><th>person</th><th>windows</th><th>accuracy</th><th>whole recordings</th></tr>
+{rows}</table>
 {_image(plots["subjects.png"], "accuracy by person")}
 <h2>Training</h2>{_image(plots["curves.png"], "loss and accuracy by epoch")}
 <h2>Recipe</h2><pre>{escape(recipe_yaml)}</pre>

@@ -1,7 +1,7 @@
 """Which windows a worker draws in an epoch: a pure function of (seed, epoch, rank).
 
-Every window is drawn once an epoch over all workers; to give each worker the same number, at most `world_size - 1`
-windows are drawn twice.
+Every window is drawn once an epoch over all workers; to give each worker the same number, at most
+`world_size - 1` windows are drawn twice.
 """
 
 from __future__ import annotations

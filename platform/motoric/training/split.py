@@ -45,9 +45,9 @@ def split_subjects(subjects: Sequence[str], config: SubjectSplit) -> Split:
     num_validation = len(config.validation_subjects) or config.num_validation_subjects
     if len(known) < num_test + num_validation + 1:
         raise DatasetError(
-            f"the dataset has {len(known)} known subject(s), but the split needs {num_test} for test,"
-            f" {num_validation} for validation and at least 1 for training: collect more people, or"
-            " lower split.num_test_subjects"
+            f"the dataset has {len(known)} known subject(s), but the split needs {num_test} for"
+            f" test, {num_validation} for validation and at least 1 for training: collect more"
+            " people, or lower split.num_test_subjects"
         )
     named = {*config.test_subjects, *config.validation_subjects}
     order = np.random.default_rng(config.seed).permutation(known).tolist()

@@ -1,7 +1,8 @@
 """Ray Train around the plain loop: workers, data-parallel gradients, checkpoints, live progress.
 
-In: a recipe and the URI of its dataset. Out: the weights to keep and the figures of each epoch. Workers read the dataset and
-write checkpoints by URI alone, so they share nothing with the driver but the storage.
+In: a recipe and the URI of its dataset. Out: the weights to keep and the figures of each epoch.
+Workers read the dataset and write checkpoints by URI alone, so they share nothing with the driver
+but the storage.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ def train(
 
 def _check_cluster(recipe: Recipe) -> None:
     """Refuse a recipe that no node of a fixed cluster can carry, instead of waiting for ever."""
-    total = ray.cluster_resources()
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     wanted = {
         "CPU": recipe.resources.cpus_per_worker,
         "GPU": recipe.resources.gpus_per_worker,
@@ -191,9 +192,7 @@ def _worker_loop(config: dict[str, Any]) -> None:
             save_file(weights, Path(folder) / _WEIGHTS)
             rows = json.dumps([asdict(row) for row in history])
             (Path(folder) / _EPOCHS).write_text(rows)
-            ray.train.report(
-                asdict(epoch), checkpoint=ray.train.Checkpoint.from_directory(folder)
-            )
+            ray.train.report(asdict(epoch), checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     try:
         data = load_windows(recipe, open_dataset(config["dataset_uri"]))

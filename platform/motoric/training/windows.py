@@ -32,7 +32,7 @@ class SplitWindows:
 
 
 def load_windows(recipe: Recipe, dataset: Dataset) -> SplitWindows:
-    """Read, split and cut a dataset as a recipe says; the normaliser is fitted on training subjects.
+    """Read, split and cut a dataset as a recipe says; training subjects alone fit the normaliser.
 
     Raises:
         DatasetError: Too few subjects, labels or windows; a class that training never sees.

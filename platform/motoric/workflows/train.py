@@ -1,7 +1,7 @@
 """The chain from a recipe to a released model: train, export, verify, evaluate, write, register.
 
-In: a recipe and the settings. Out: a `TrainedModel`. The figures come from the exported graph run by
-the predictor that serves it, on people that training never saw.
+In: a recipe and the settings. Out: a `TrainedModel`. The figures come from the exported graph run
+by the predictor that serves it, on people that training never saw.
 """
 
 from __future__ import annotations
@@ -213,11 +213,13 @@ def _card(recipe: Recipe, data: SplitWindows, run: TrainedRun, evaluation: Evalu
     )
     return f"""# {recipe.name}
 
-Run `{run.run_id}`: `{recipe.model["name"]}`, {len(run.epochs)} epochs on {run.num_workers} worker(s).
+Run `{run.run_id}`: `{recipe.model["name"]}`, {len(run.epochs)} epochs on {run.num_workers}
+worker(s).
 
-- **Input**: {sensors.num_samples} samples at {sensors.rate_hz:g} Hz ({sensors.length_s:g} s) of {channels}.
+- **Input**: {sensors.num_samples} samples at {sensors.rate_hz:g} Hz ({sensors.length_s:g} s) of
+  {channels}.
 - **Output**: probabilities of {", ".join(data.signature.classes)}.
-- **Trained on**: {", ".join(data.split.train)}. Settings were watched on: {", ".join(data.split.validation)}.
+- **Trained on**: {", ".join(data.split.train)}; watched on {", ".join(data.split.validation)}.
 - **Tested on people never seen**: {", ".join(data.split.test)}; {evaluation.num_windows} windows.
 
 Accuracy {evaluation.accuracy:.1%} ({evaluation.subject_accuracy_min:.1%} to
@@ -294,7 +296,5 @@ def _register(
         },
     )
     if recipe.registry.alias is not None:
-        promote(
-            registry, storage_uri, registered.model, recipe.registry.alias, registered.version
-        )
+        promote(registry, storage_uri, registered.model, recipe.registry.alias, registered.version)
     return registry.version(registered.model, registered.version)

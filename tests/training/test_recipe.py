@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from motoric.core.errors import NotFoundError, RecipeError
+from motoric.training.recipe import load_recipe, parse_recipe
+from recordings import recipe_content
+
+RECIPES = sorted((Path(__file__).parents[2] / "jobs" / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_the_repository_are_valid(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3}, "unknown key epochs"),
+        ({"train": {"epoch": 3}}, "unknown key train.epoch"),
+        ({"train": {"epochs": 0}}, r"train\.epochs.*greater than or equal to 1.*got 0"),
+        ({"model": {"name": "gruu"}}, "model.name is 'gruu'; there are: gru"),
+        ({"model": {"name": "gru", "hidden": 3}}, "unknown key hidden"),
+        ({"model": {}}, "model"),
+        ({"version": 2}, "version"),
+        ({"task": "guess"}, "task"),
+        ({"strategy": "magic"}, "strategy"),
+        ({"registry": {"model": "Not A Name"}}, "not a model name"),
+        ({"name": "../x"}, "name"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(change: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(recipe_content("d", **change), "r.yaml")
+
+
+def test_overrides_reach_nested_keys(tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe_content("d")))
+    recipe = load_recipe(path, ["train.epochs=7", "augmentation.jitter_std=0.5", "name=other"])
+    assert (recipe.train.epochs, recipe.augmentation.jitter_std) == (7, 0.5)
+    assert recipe.name == "other"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs", "key.path=value"),
+        ("train.epoch=3", "unknown key train.epoch"),
+        ("name.first=x", "has no keys"),
+        ("train.epochs=[", "not valid YAML"),
+    ],
+)
+def test_wrong_overrides_are_named(tmp_path: Path, override: str, message: str) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe_content("d")))
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(path, [override])
+
+
+def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no recipe at"):
+        load_recipe(tmp_path / "nope.yaml")
+    (tmp_path / "x.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match="not valid YAML"):
+        load_recipe(tmp_path / "x.yaml")
+    (tmp_path / "y.yaml").write_text("- a\n- b\n")
+    with pytest.raises(RecipeError, match="a recipe is a YAML mapping, this is list"):
+        load_recipe(tmp_path / "y.yaml")
+    with pytest.raises(RecipeError, match="mapping"):
+        load_recipe(tmp_path / "y.yaml", ["a=1"])
