@@ -192,7 +192,7 @@ def test_serve_deploy_puts_the_endpoints_up(
         document = client.get(f"/v1/models/{NAME}/openapi.json").json()
         (path,) = [path for path in document["paths"] if path.endswith("/predict")]
         request = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
-        example = next(iter(request["examples"].values()))["value"]
+        example = request["example"]
         answer = client.post(f"/v1/models/{NAME}/predict", json=example)
         assert answer.status_code == 200
         assert set(answer.json()) == {"model", "version", "digest", "predictions"}

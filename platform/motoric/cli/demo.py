@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich.panel import Panel
+from rich.markup import escape
 from rich.table import Table
 
 from motoric.cli.console import console, make_progress
@@ -182,7 +182,8 @@ def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -
 def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) -> None:
     table = Table(title="Some of them", title_justify="left")
     for name in ("person", "recording", "from (s)", "true", "predicted", "probability"):
-        table.add_column(name, justify="right" if "(" in name or "prob" in name else "left")
+        is_number = name in ("from (s)", "probability")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     subject_B = np.array(windows.subjects)
     for subject in sorted(set(windows.subjects)):
         mine = np.flatnonzero(subject_B == subject)
@@ -206,19 +207,16 @@ def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) 
         settings.storage_uri, "runs", version.figures.get("run", ""), "report", "report.html"
     )
     url = settings.base_url
-    state = (
-        "runs on; `motoric down` stops it" if stays else "is stopped now; `motoric up` keeps one"
-    )
-    console.print(
-        Panel.fit(
-            f"report with plots   {report}\n"
-            f"API docs            {url}/v1/models/{_NAME}/docs and {url}/docs\n"
-            f"registry page       motoric models ui   (MLflow, http://127.0.0.1:5000)\n"
-            f"your own file       motoric predict {_NAME} FILE.csv\n"
-            f"again, faster       make demo REUSE=1\n"
-            f"the platform        {state}",
-            title="Where to look next",
-            title_align="left",
-        ),
-        soft_wrap=True,
-    )
+    keep = f"motoric up && motoric deploy {_NAME}"
+    lines = {
+        "report with plots": report,
+        "platform": "runs on; `motoric down` stops it" if stays else f"stopped; `{keep}` keeps one",
+        "API docs": f"{url}/v1/models/{_NAME}/docs (while the platform runs)",
+        "your own file": f"motoric predict {_NAME} FILE.csv (while the platform runs)",
+        "registry page": "motoric models ui (MLflow, on http://127.0.0.1:5000)",
+        "again, faster": "make demo REUSE=1",
+    }
+    console.print("\n[bold]Where to look next[/]")
+    for name, text in lines.items():
+        # Not in a box: addresses and paths are there to be copied.
+        console.print(f"  [bold]{name:<18}[/] {escape(text)}", soft_wrap=True)
