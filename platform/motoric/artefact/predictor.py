@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 Probabilities = NDArray[np.float32]
 
+# Keeps the memory of a call bounded, however many windows it is asked for.
+_MAX_BATCH = 512
+
 
 class Predictor:
     """Runs one artefact.
@@ -63,7 +66,12 @@ class Predictor:
         Raises:
             InputError: They do not fit the signature.
         """
-        return self.predict_checked(check_windows(windows, self.signature.sensors))
+        checked_BTC = check_windows(windows, self.signature.sensors)
+        parts = [
+            self.predict_checked(checked_BTC[first : first + _MAX_BATCH])
+            for first in range(0, len(checked_BTC), _MAX_BATCH)
+        ]
+        return np.concatenate(parts)
 
     def predict_checked(self, windows_BTC: Windows) -> Probabilities:
         """Preprocess and run windows that `check_windows` has passed."""

@@ -112,7 +112,7 @@ def ui(
     console.print(f"MLflow: http://127.0.0.1:{port}   (Ctrl-C ends it)")
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--backend-store-uri", settings.registry_uri]
+    command += ["--backend-store-uri", settings.registry_uri, "--workers", "1"]
     os.execv(sys.executable, command)
 
 

@@ -42,9 +42,12 @@ def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
     from motoric.cluster.session import ray_session
     from motoric.core import storage
     from motoric.data.dataset import open_dataset
+    from motoric.training.split import split_subjects
     from motoric.workflows.train import train_model
 
-    open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))  # before Ray is started
+    # What can be refused is refused before Ray is started.
+    dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
+    split_subjects(dataset.subjects(), recipe.split)
     workers = recipe.resources.num_workers
     num_cpus = int(workers * recipe.resources.cpus_per_worker) + 2
     with TrainingDisplay() as display:

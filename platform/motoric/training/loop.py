@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn.functional import cross_entropy
 
 from motoric.artefact.preprocessing import prepare
@@ -86,6 +86,7 @@ def fit(recipe: Recipe, data: SplitWindows, *, worker: Worker, on_epoch: OnEpoch
         elapsed_s = time.perf_counter() - started_s
         logits_BK = logits_of(network, data.validation, data, worker.device)
         validation_loss, accuracy = _score(logits_BK, data.validation)
+        validation_loss = _of_first_worker(validation_loss, worker.device)
         improved = validation_loss < best_loss
         best_loss, stale = (validation_loss, 0) if improved else (best_loss, stale + 1)
         if improved or recipe.stopping.keep == "last":
@@ -100,7 +101,6 @@ def fit(recipe: Recipe, data: SplitWindows, *, worker: Worker, on_epoch: OnEpoch
             is_best=improved,
         )
         on_epoch(report, kept)
-        # Weights and buffers are equal on all workers, so all come to the same decision.
         if recipe.stopping.patience is not None and stale >= recipe.stopping.patience:
             break
     return kept
@@ -196,6 +196,18 @@ def _score(logits_BK: Tensor, windows: WindowSet) -> tuple[float, float]:
     labels_B = torch.from_numpy(windows.labels_B)
     accuracy = (logits_BK.argmax(dim=1) == labels_B).float().mean().item()
     return cross_entropy(logits_BK, labels_B).item(), accuracy
+
+
+def _of_first_worker(value: float, device: str) -> float:
+    """The value that the first worker has, so that all come to the same decisions.
+
+    Weights are equal on all workers, but the running statistics of normalisation layers are not.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.broadcast(shared, src=0)
+    return float(shared.item())
 
 
 def _weights(network: nn.Module) -> State:

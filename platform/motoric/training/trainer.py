@@ -57,6 +57,7 @@ def train(
     dataset_uri: str,
     storage_uri: str,
     run_id: str,
+    can_grow: bool,
     on_epoch: OnEpoch,
 ) -> TrainedRun:
     """Train on the Ray that this process is connected to.
@@ -66,6 +67,8 @@ def train(
         dataset_uri: Absolute URI of the dataset.
         storage_uri: The platform's storage; checkpoints go to `runs/` below it.
         run_id: From `new_run_id`.
+        can_grow: Whether an autoscaler may add nodes; if not, a recipe that asks for more than
+            there is is refused at once.
         on_epoch: Called in this process after each epoch, while training runs.
 
     Raises:
@@ -73,7 +76,8 @@ def train(
         PlatformError: Training failed otherwise.
     """
     needed = recipe.resources
-    _check_cluster(recipe)
+    if not can_grow:
+        _check_cluster(recipe)
     per_worker = {"CPU": needed.cpus_per_worker, **needed.labels}
     if needed.gpus_per_worker > 0:
         per_worker["GPU"] = needed.gpus_per_worker
@@ -103,6 +107,8 @@ def train(
     try:
         with _follow(progress, on_epoch, errors):
             result = trainer.fit()
+    except MotoricError:
+        raise
     except Exception as error:  # Ray wraps what workers raise in several classes
         _raise_user_error(errors)
         raise PlatformError(f"training failed: {error}") from error
@@ -142,6 +148,13 @@ def _check_cluster(recipe: Recipe) -> None:
 def _follow(progress: Queue, on_epoch: OnEpoch, errors: list[str]) -> Iterator[None]:
     """Hand what workers put on the queue to `on_epoch`, in this process."""
     done = threading.Event()
+    failures: list[Exception] = []
+
+    def watch() -> None:
+        try:
+            drain()
+        except Exception as error:  # noqa: BLE001 - raised again below, in the caller's thread
+            failures.append(error)
 
     def drain() -> None:
         while True:
@@ -156,13 +169,15 @@ def _follow(progress: Queue, on_epoch: OnEpoch, errors: list[str]) -> Iterator[N
             else:
                 errors.append(content)
 
-    thread = threading.Thread(target=drain, name="motoric-train-progress", daemon=True)
+    thread = threading.Thread(target=watch, name="motoric-train-progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         done.set()
         thread.join(timeout=10)
+    if failures:
+        raise failures[0]
 
 
 def _raise_user_error(errors: list[str]) -> None:

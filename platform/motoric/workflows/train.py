@@ -88,6 +88,7 @@ def train_model(recipe: Recipe, settings: Settings, watcher: Watcher) -> Trained
             dataset_uri=dataset_uri,
             storage_uri=settings.storage_uri,
             run_id=run_id,
+            can_grow=settings.profile != "local",
             on_epoch=on_epoch,
         )
         watcher.on_stage("exporting to ONNX and verifying")
