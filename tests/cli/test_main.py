@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from typer.main import get_command
 
 from motoric.cli.main import app, main
@@ -86,12 +87,21 @@ def test_a_wrong_recipe_ends_before_anything_starts(
     message: str,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import yaml
-
     path = tmp_path / "r.yaml"
     path.write_text(yaml.safe_dump(recipe_content("d", **change)))
     assert main(["train", str(path), "--set", override]) == 2
     assert message in capfd.readouterr().err
+    assert not (tmp_path / "home" / "registry").exists()
+
+
+def test_a_dataset_with_one_subject_is_refused_before_anything_starts(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_dataset(str(tmp_path / "d"), SineSource(num_subjects=1, duration_s=5))
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe_content(str(tmp_path / "d"))))
+    assert main(["train", str(path)]) == 2
+    assert "the dataset has 1 known subject(s)" in capfd.readouterr().err
     assert not (tmp_path / "home" / "registry").exists()
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,4 @@ def _run(
 
 
 def _wait_a_moment() -> None:
-    import time
-
     time.sleep(0.1)
