@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -5,7 +6,7 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from motoric.cluster.definition import load_definition, placeholders
+from motoric.cluster.definition import load_definition
 from motoric.core.errors import SettingsError
 from motoric.core.settings import load, read_profile
 
@@ -28,10 +29,11 @@ def test_gpu_nodes_are_spot_and_none_runs_idle():
 
 def test_the_setup_of_gpu_nodes_is_the_common_one_and_gpu_packages():
     definition = load_definition(CLUSTER_FILE)
-    *gpu, install = definition["available_node_types"]["gpu"]["worker_setup_commands"]
+    *gpu, install, runtime = definition["available_node_types"]["gpu"]["worker_setup_commands"]
     *common, _ = definition["setup_commands"]
     assert gpu == common
     assert ".[train,gpu]" in install
+    assert "onnxruntime-gpu" in runtime
 
 
 def test_every_node_gets_the_token_and_starts_with_the_clouds_environment():
@@ -41,6 +43,14 @@ def test_every_node_gets_the_token_and_starts_with_the_clouds_environment():
         start = definition[f"{kind}_start_ray_commands"][-1]
         assert "motoric cluster env --profile cloud" in start
         assert start.startswith("set -e;")
+
+
+def placeholders(content: object, place: str = "") -> Iterator[str]:
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from placeholders(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(content, str) and "CHANGE-ME" in content:
+        yield place
 
 
 def test_what_is_to_be_filled_in_is_named():

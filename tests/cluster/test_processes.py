@@ -3,6 +3,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from motoric.cluster import processes
 
 SLEEPER = "import time; print(flush=True); time.sleep(600)"
@@ -53,3 +55,12 @@ def test_children_without_the_environment_belong_to_their_parent():
 
 def test_ending_nothing_ends_nothing():
     assert processes.end("nobody") == 0
+
+
+def test_a_stubborn_child_without_the_environment_is_killed_though_its_parent_went_first():
+    # So does a worker of Ray: its title, once set, lies over its environment.
+    with started(PARENT.replace(repr(SLEEPER), repr(STUBBORN)), "orphan"):
+        child = next(p for p in processes.find("orphan") if p.children() == [])
+        assert processes.end("orphan") == 2
+        # Nobody may be there to reap it, which leaves its entry but no process.
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

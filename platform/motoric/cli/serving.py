@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -177,7 +178,8 @@ def create_key(name: Annotated[str, typer.Argument(help="Who or what the key is 
     """
     from motoric.serving.accounts import open_accounts
 
-    made = open_accounts(load()).create_key(name)
+    with closing(open_accounts(load())) as accounts:
+        made = accounts.create_key(name)
     console.print(f"key {made.grant.key_id} for {made.grant.name}; it is not shown again:")
     typer.echo(made.secret)
 
@@ -193,8 +195,9 @@ def list_keys() -> None:
     table = Table()
     for column in ("id", "name"):
         table.add_column(column)
-    for grant in open_accounts(load()).list_keys():
-        table.add_row(grant.key_id, grant.name)
+    with closing(open_accounts(load())) as accounts:
+        for record in accounts.list_keys():
+            table.add_row(record.key_id, record.name)
     console.print(table)
 
 
@@ -206,5 +209,6 @@ def revoke_key(key_id: Annotated[str, typer.Argument(help="Id from `motoric keys
     """
     from motoric.serving.accounts import open_accounts
 
-    open_accounts(load()).revoke_key(key_id)
+    with closing(open_accounts(load())) as accounts:
+        accounts.revoke_key(key_id)
     console.print(f"key {key_id} is revoked")

@@ -1,23 +1,19 @@
 """The cluster definition: `cluster.yaml`, checked against Ray's own schema.
 
-In: the file. Out: its content as Ray's cluster launcher would take it, and what is still to be
-filled in before it can be used for the cloud.
+In: the file. Out: its content as Ray's cluster launcher would take it.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import ray
 import yaml
 
 from motoric.core.errors import SettingsError
-
-PLACEHOLDER = "CHANGE-ME"
 
 
 def load_definition(path: Path) -> dict[str, Any]:
@@ -42,19 +38,11 @@ def load_definition(path: Path) -> dict[str, Any]:
     return definition
 
 
-def placeholders(content: object, place: str = "") -> Iterator[str]:
-    """Places whose value is still to be filled in, as dotted keys."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from placeholders(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(content, list):
-        for index, value in enumerate(content):
-            yield from placeholders(value, f"{place}.{index}")
-    elif isinstance(content, str) and PLACEHOLDER in content:
-        yield place
-
-
 def _schema() -> dict[str, Any]:
-    path = Path(ray.__file__).parent / "autoscaler" / "ray-schema.json"
+    # Found without importing Ray, which takes a second.
+    spec = importlib.util.find_spec("ray")
+    assert spec is not None
+    assert spec.origin is not None
+    path = Path(spec.origin).parent / "autoscaler" / "ray-schema.json"
     schema: dict[str, Any] = json.loads(path.read_text())
     return schema

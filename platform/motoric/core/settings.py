@@ -164,6 +164,11 @@ class Settings(BaseSettings):
             object.__setattr__(self, name, value)
 
     @property
+    def definition_file(self) -> Path:
+        """The cluster definition: the one named, else `cluster.yaml` in the working directory."""
+        return self.cluster_file or Path("cluster.yaml")
+
+    @property
     def base_url(self) -> str:
         """The address of the endpoints, without a trailing slash."""
         assert self.url is not None
