@@ -12,7 +12,9 @@ what listens on the wrong one is found.
 from __future__ import annotations
 
 import concurrent.futures
+import csv
 import ctypes
+import importlib
 import json
 import os
 import shutil
@@ -105,6 +107,9 @@ def test_the_worker_serves_what_the_artefact_says(seen: dict[str, Any]):
     assert seen["replicas"][MODEL]["node_ip"] == WORKER_IP
     assert seen["replicas"]["platform"]["node_id"] == seen["head"]["node_id"]
     assert seen["status_without_key"] == 401
+    # The head's proxy dials the worker's replica itself, without a detour over Serve's own proxy.
+    (direct,) = (count for name, count in seen["proxied"].items() if "REPLICA" in name)
+    assert direct == sum(seen["proxied"].values()) > 0
     answer = seen["first"]["answer"]
     assert (answer["version"], answer["digest"]) == (1, seen["first"]["versions"][0]["digest"])
     for found, expected in zip(answer["predictions"], seen["expected"], strict=True):
@@ -237,12 +242,16 @@ def run_two_nodes(folder: Path) -> dict[str, Any]:
 
     settings = load()
     plan = json.loads((folder / "plan.json").read_text())
-    head, worker, isolated = _start_nodes(folder, settings, plan)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        # Takes seconds, most of which the start of the nodes spends waiting.
+        beside.submit(importlib.import_module, "motoric.workflows.train")
+        head, worker, isolated = _start_nodes(folder, settings, plan)
     _say("both nodes run")
     ray.init(address=head.gcs_address, log_to_driver=False, logging_level="warning")
     key = _make_key(settings)
     model = ModelAppArgs(model=MODEL, cpu=0.1, resources={"on_worker": 0.1})
-    # Replicas listen where Serve's HTTP host says, and another node's proxy must reach them.
+    # Replicas listen where Serve's HTTP host says, and another node's proxy must reach them; with
+    # 127.0.0.1 Serve takes a slow detour and says nothing.
     config = serve_config([model], http_host="0.0.0.0", http_port=settings.ports.http)
     dashboard_url = f"http://{ports.LOOPBACK}:{settings.ports.dashboard}"
     http_url = f"http://{ports.LOOPBACK}:{settings.ports.http}"
@@ -268,6 +277,7 @@ def run_two_nodes(folder: Path) -> dict[str, Any]:
         seen["status_without_key"] = client.post(predict, json=body).status_code
         _say("the first version answers")
         seen["second"] = _release_second(settings, client, key) | {"config": api.declared()}
+        seen["proxied"] = _proxied()
         _say("the second version answers")
     return seen | {
         "isolated": isolated,
@@ -303,6 +313,7 @@ def _start_nodes(folder: Path, settings: Settings, plan: dict[str, Any]) -> tupl
         node_ip_address=HEAD_IP,
         gcs_server_port=settings.ports.gcs,
         include_dashboard=True,
+        include_log_monitor=False,
         dashboard_host=ports.LOOPBACK,
         dashboard_port=settings.ports.dashboard,
         dashboard_agent_listen_port=plan["agent_port"],
@@ -436,6 +447,17 @@ def _ask(client: httpx.Client, *, version: int, body: dict[str, Any], key: str) 
     )
     answer.raise_for_status()
     return {"answer": answer.json(), "replica": health["replica"]}
+
+
+def _proxied() -> dict[str, int]:
+    """Requests by the server that HAProxy gave them to, of the model's backend."""
+    address = f"http://{ports.LOOPBACK}:{os.environ['RAY_SERVE_HAPROXY_STATS_PORT']}/stats;csv"
+    table = httpx.get(address, trust_env=False).text.removeprefix("# ").splitlines()
+    return {
+        row["svname"]: int(row["stot"])
+        for row in csv.DictReader(table)
+        if row["pxname"] == f"http-{MODEL}" and row["svname"] != "BACKEND"
+    }
 
 
 def _nodes_of_actors(class_name: str, dashboard_url: str) -> list[str]:
