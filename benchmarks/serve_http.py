@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib
-import json
 import logging
 import os
-import platform
 import shutil
 import socket
 import statistics
@@ -27,48 +24,24 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import psutil
+import wrk
+from inputs import MODEL, NUM_CHANNELS, NUM_CLASSES, NUM_HIDDEN, NUM_SAMPLES, write_inputs
+from results import append, circumstances
 from tabulate import tabulate
+from wrk import NUM_CONNECTIONS, Round, tree, write_script
 
-MODEL = "bench-gru"
-NUM_SAMPLES, NUM_CHANNELS, NUM_CLASSES, NUM_HIDDEN = 100, 6, 7, 64
-NUM_BODIES = 16
-NUM_CONNECTIONS = 32
-RESULTS = Path(__file__).parent / "RESULTS.md"
-_MEASURED = [f"../platform/motoric/{part}" for part in ("core", "artefact", "serving")]
 START_TIMEOUT_S = 120.0
 PEERS = ("motoric", "plain")
 NAMES = {
     "motoric": "Motoric (HAProxy, key check, JSON)",
     "plain": "Ray Serve as installed, FastAPI, no key",
 }
-
-_LUA = """
-local bodies = {}
-for line in io.lines("%(bodies)s") do bodies[#bodies + 1] = line end
-local headers = {["Content-Type"] = "application/json", ["Authorization"] = "%(authorization)s"}
-local requests, i = {}, 0
-function init()
-  for k, body in ipairs(bodies) do requests[k] = wrk.format("POST", nil, headers, body) end
-end
-function request()
-  i = i %% #requests + 1
-  return requests[i]
-end
-function done(summary, latency)
-  local e = summary.errors
-  io.write(string.format(
-    '\\n{"requests": %%d, "duration_us": %%d, "errors": %%d, "p50_us": %%d, "p99_us": %%d}\\n',
-    summary.requests, summary.duration, e.connect + e.read + e.write + e.status + e.timeout,
-    latency:percentile(50), latency:percentile(99)))
-end
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,78 +52,6 @@ class Server:
     process: subprocess.Popen[str]
     url: str
     start_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
-    """What one round measured."""
-
-    requests_per_s: float
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float
-
-
-# -------------------------------------------------------------------------- the model and its load
-
-
-def export_model() -> bytes:
-    """A GRU with random weights as ONNX."""
-    import torch
-    from torch import Tensor, nn
-
-    class Network(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.gru = nn.GRU(NUM_CHANNELS, NUM_HIDDEN, batch_first=True)
-            self.head = nn.Linear(NUM_HIDDEN, NUM_CLASSES)
-
-        def forward(self, windows: Tensor) -> Tensor:
-            outputs, _ = self.gru(windows)
-            return torch.softmax(self.head(outputs[:, -1]), dim=-1)
-
-    torch.manual_seed(0)
-    network = Network().eval()
-    program = torch.onnx.export(
-        network,
-        (torch.randn(2, NUM_SAMPLES, NUM_CHANNELS),),
-        input_names=["windows"],
-        output_names=["probabilities"],
-        dynamic_shapes={"windows": {0: torch.export.Dim("batch", min=1, max=4096)}},
-        dynamo=True,
-        verbose=False,
-    )
-    assert program is not None
-    content: bytes = program.model_proto.SerializeToString()
-    return content
-
-
-def write_inputs(folder: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The artefact, its release and the bodies under `folder`; returns the windows (B, T, C)."""
-    from motoric.artefact import files
-    from motoric.artefact.signature import Channel, ClassesOutput, SensorInput, Signature
-    from motoric.core.releases import Release, ReleasedVersion, write_release
-
-    channels = tuple(Channel(name=f"channel_{i}", unit="m/s^2") for i in range(NUM_CHANNELS))
-    signature = Signature(
-        inputs=(SensorInput(channels=channels, rate_hz=50.0, length_s=2.0, hop_s=1.0),),
-        outputs=(ClassesOutput(classes=tuple(f"exercise-{i}" for i in range(NUM_CLASSES))),),
-    )
-    model = export_model()
-    content = dict.fromkeys(files.REQUIRED, b"benchmark")
-    content |= {files.MODEL: model, files.SIGNATURE: signature.model_dump_json().encode()}
-    storage = folder / "storage"
-    digest = files.write_artefact(f"{storage}/artefacts/{MODEL}/1", content)
-    released = ReleasedVersion(version=1, digest=digest, artefact=f"artefacts/{MODEL}/1")
-    write_release(str(storage), Release(model=MODEL, primary=released))
-    (folder / "model.onnx").write_bytes(model)
-    generator = np.random.default_rng(0)
-    shape = (NUM_BODIES, NUM_SAMPLES, NUM_CHANNELS)
-    # Six digits, as a client sends what a sensor with float32 gives.
-    windows_BTC = generator.normal(0, 5, shape).round(5)
-    bodies = (json.dumps({"windows": [window.tolist()]}) for window in windows_BTC)
-    (folder / "bodies.jsonl").write_text("".join(body + "\n" for body in bodies))
-    return windows_BTC.astype(np.float32)
 
 
 # ----------------------------------------------------------------- the servers (each in a process)
@@ -175,11 +76,13 @@ def serve_motoric(folder: Path, port: int) -> None:
 
 def serve_plain(folder: Path, port: int) -> None:
     """What the Ray Serve documentation shows, with the same ONNX model."""
+    from plain_serve import Plain
     from ray import serve
 
-    plain = importlib.import_module("plain_serve")  # beside this file, in no package
     _start_ray(folder, port)
-    application = plain.Plain.bind(str(folder / "model.onnx"), NUM_CLASSES)
+    application = Plain.bind(  # type: ignore[attr-defined]  # Serve's decorator has no types
+        str(folder / "model.onnx"), NUM_CLASSES
+    )
     started_s = time.perf_counter()
     serve.run(application, name=MODEL, route_prefix=f"/v1/models/{MODEL}")
     _ready(f"{time.perf_counter() - started_s:.2f}")
@@ -288,7 +191,7 @@ def _await_ready(process: subprocess.Popen[str], log: Path) -> float:
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
-    family = tree(process)
+    family = tree(process.pid)
     assert process.stdin is not None
     process.stdin.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -297,15 +200,6 @@ def _stop(process: subprocess.Popen[str]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             each.kill()
     psutil.wait_procs(family, timeout=10)
-
-
-def tree(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """A process and all below it."""
-    try:
-        root = psutil.Process(process.pid)
-        return [root, *root.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return []
 
 
 # -------------------------------------------------------------------------- checking and measuring
@@ -338,38 +232,13 @@ def _await_answer(client: httpx.Client, url: str, body: str) -> None:
         time.sleep(0.2)
 
 
-def load(server: Server, script: Path, seconds: float) -> Round:
-    """One round of load."""
-    before = cpu_s(server)
-    command = ["wrk", "-t1", f"-c{NUM_CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "10s"]
-    done = subprocess.run(
-        [*command, "-s", str(script), server.url], check=True, capture_output=True, text=True
-    )
-    used = cpu_s(server) - before
-    found = json.loads(done.stdout.strip().splitlines()[-1])
-    if found["errors"]:
-        raise RuntimeError(f"{server.peer}: {found['errors']} requests failed: {done.stdout}")
-    return Round(
-        requests_per_s=found["requests"] / found["duration_us"] * 1e6,
-        p50_ms=found["p50_us"] / 1e3,
-        p99_ms=found["p99_us"] / 1e3,
-        cpu_us=used / found["requests"] * 1e6,
-    )
-
-
-def cpu_s(server: Server) -> float:
-    """CPU seconds that all processes of a server have used."""
-    total = 0.0
-    for each in tree(server.process):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = each.cpu_times()
-            total += times.user + times.system
-    return total
+def _load(server: Server, script: Path, seconds: float) -> Round:
+    return wrk.run(server.url, script=script, seconds=seconds, server_pid=server.process.pid)
 
 
 def replica_mib(server: Server) -> float:
     """Memory of the model's replica that it shares with nobody."""
-    for each in tree(server.process):
+    for each in tree(server.process.pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             if f"ServeReplica:{MODEL}" in " ".join(each.cmdline()):
                 return float(each.memory_full_info().uss) / 2**20
@@ -405,7 +274,6 @@ def report(
         for peer, found in rounds.items()
     }
     packages = ("ray", "onnxruntime", "fastapi", "uvicorn", "orjson", "numpy", "torch")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
     num_rounds = len(rounds["motoric"])
     lines = [
         f"## serve_http, {datetime.now(UTC):%Y-%m-%d}",
@@ -418,44 +286,9 @@ def report(
         "one replica each. CPU is that of all server processes. Memory is the replica's own (USS). "
         "Cold start: from deploying to a ready replica.",
         "",
-        f"- Machine: {os.cpu_count()} cores ({_cpu_name()}), "
-        f"{psutil.virtual_memory().total / 2**30:.0f} GiB, "
-        f"load before the run {load_before[0]:.2f}",
-        f"- Versions: Python {platform.python_version()}, {versions}",
-        f"- Commit: {_commit()}",
-        f"- Command: `python benchmarks/serve_http.py {' '.join(sys.argv[1:])}`".rstrip("` ") + "`",
-        "",
+        *circumstances(packages, script="serve_http.py", load_before=load_before),
     ]
     return "\n".join(lines)
-
-
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def _commit() -> str:
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], capture_output=True, text=True, check=False, cwd=RESULTS.parent
-        )
-        return done.stdout.strip()
-
-    changed = " with changes" if git("status", "--porcelain", "--", *_MEASURED) else ""
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + changed
-
-
-def append(section: str) -> None:
-    """Append a section to RESULTS.md."""
-    head = (
-        ""
-        if RESULTS.exists()
-        else "# Results of the benchmarks\n\nNewest last; each names its command.\n"
-    )
-    with RESULTS.open("a") as stream:
-        stream.write(f"{head}\n{section}")
 
 
 def compare(num_rounds: int, seconds: float, folder: Path) -> str:
@@ -471,7 +304,7 @@ def compare(num_rounds: int, seconds: float, folder: Path) -> str:
     key = accounts.create_key("benchmark").secret
     accounts.close()
     script = folder / "load.lua"
-    script.write_text(_LUA % {"bodies": folder / "bodies.jsonl", "authorization": f"Bearer {key}"})
+    write_script(script, bodies=folder / "bodies.jsonl", authorization=f"Bearer {key}")
     with contextlib.ExitStack() as stack:
         servers = {}
         for peer in PEERS:
@@ -479,11 +312,11 @@ def compare(num_rounds: int, seconds: float, folder: Path) -> str:
             print(f"{peer} is up, its model after {servers[peer].start_s:.1f} s", flush=True)
         for server in servers.values():
             check_answers(server, folder, windows_BTC, key)
-            load(server, script, min(3.0, seconds))
+            _load(server, script, min(3.0, seconds))
         rounds: dict[str, list[Round]] = {peer: [] for peer in PEERS}
         for number in range(num_rounds):
             for peer, server in servers.items():
-                rounds[peer].append(load(server, script, seconds))
+                rounds[peer].append(_load(server, script, seconds))
                 print(f"round {number + 1}, {peer}: {rounds[peer][-1]}", flush=True)
         return report(rounds, servers, load_before)
 

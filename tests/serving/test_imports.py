@@ -1,32 +1,11 @@
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import motoric.serving
-
-SERVING = Path(motoric.serving.__file__).parent
-ALLOWED = ("motoric.core", "motoric.data", "motoric.artefact", "motoric.serving")
 HEAVY = ("torch", "mlflow", "sklearn", "matplotlib", "sqlalchemy", "scipy", "onnx")
-
-
-@pytest.mark.parametrize("path", sorted(SERVING.glob("*.py")), ids=lambda path: path.stem)
-def test_serving_imports_only_what_stands_above_it(path):
-    for node in ast.walk(ast.parse(path.read_text())):
-        names = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        for name in names:
-            assert name.split(".")[0] not in ("torch", "mlflow")
-            if name.startswith("motoric."):
-                assert name.startswith(ALLOWED), f"{path.name} imports {name}"
 
 
 def test_a_replica_imports_nothing_heavy():
