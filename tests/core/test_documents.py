@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,18 @@ def test_a_watcher_tells_each_change_once(tmp_path: Path) -> None:
     assert watcher.poll() is None
     write_document(uri, make_release(22))
     assert watcher.poll() == make_release(22)
+
+
+def test_two_writes_that_look_alike_from_outside_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    watcher = DocumentWatcher(str(path), Release)
+    write_document(str(path), make_release(1))
+    before = path.stat()
+    watcher.poll()
+    write_document(str(path), make_release(2))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert watcher.poll() == make_release(2)
 
 
 def test_a_broken_document_leaves_the_last_good_one_in_force(tmp_path: Path) -> None:

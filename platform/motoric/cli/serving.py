@@ -47,7 +47,8 @@ def deploy(
     with timed(f"deployed {name}"):
         made = run_deploy(settings, deployment, lambda text: console.print(f"[dim]  {text}[/]"))
     url = f"{settings.base_url}/v1/models/{name}"
-    console.print(f"version {made.primary.version} answers at {url}/predict (docs: {url}/docs)")
+    console.print(f"version {made.primary.version} answers at {url}/predict", soft_wrap=True)
+    console.print(f"its API docs are at {url}/docs", soft_wrap=True)
 
 
 def predict(

@@ -59,7 +59,7 @@ def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
         found = trained.registered
         aliases = ", ".join(found.aliases) or "no alias"
         console.print(f"registered [bold]{found.model}[/] version {found.version} ({aliases})")
-    console.print(f"artefact   {trained.artefact_uri}")
+    console.print(f"artefact   {trained.artefact_uri}", soft_wrap=True)
     console.print(f"report     {trained.report_uri}", soft_wrap=True)
     return trained
 

@@ -8,6 +8,7 @@ reported.
 from __future__ import annotations
 
 import logging
+import time
 from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -18,6 +19,7 @@ from motoric.core.errors import MotoricError, NotFoundError, PlatformError
 logger = logging.getLogger(__name__)
 
 CONTROL_FOLDER = "control"
+_TIME_RESOLUTION_NS = 3_000_000_000
 
 
 class ControlDocument(BaseModel):
@@ -55,6 +57,11 @@ def read_document(uri: str, kind: type[Document]) -> Document:
         raise PlatformError(f"{uri} is not a valid {kind.__name__}: {error}") from error
 
 
+def _is_recent(seen: tuple[int, int]) -> bool:
+    """Whether a second write of the same size could bear the same time: S3's has whole seconds."""
+    return time.time_ns() - seen[1] < _TIME_RESOLUTION_NS
+
+
 class DocumentWatcher(Generic[Document]):
     """Follows one document.
 
@@ -74,7 +81,7 @@ class DocumentWatcher(Generic[Document]):
         """Look once (blocking); return the document if it is new since the last call, else None."""
         try:
             seen = storage.fingerprint(self.uri)
-            if seen is None or seen == self._seen:
+            if seen is None or (seen == self._seen and not _is_recent(seen)):
                 return None
             document = read_document(self.uri, self.kind)
         except NotFoundError:
