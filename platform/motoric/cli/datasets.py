@@ -11,11 +11,11 @@ from rich.table import Table
 from motoric.cli.console import console, make_progress, timed
 from motoric.core import storage
 from motoric.core.errors import NotFoundError
-from motoric.core.settings import load
+from motoric.core.settings import Settings, load
 from motoric.data.build import build_dataset, default_uri, unchanged
 from motoric.data.card import DatasetCard
 from motoric.data.dataset import open_dataset
-from motoric.data.sources import make_source
+from motoric.data.sources import Source, make_source
 
 app = typer.Typer(
     help="Datasets: build one, look at it, take a recording out.", no_args_is_help=True
@@ -42,16 +42,22 @@ def build(
         console.print(f"[green]✓[/] reused {uri}: nothing changed since it was built")
         print_card(kept, uri)
         return
+    with timed(f"dataset {name}"):
+        card = build_with_progress(settings, source, uri)
+    print_card(card, uri)
+
+
+def build_with_progress(settings: Settings, source: Source, uri: str) -> DatasetCard:
+    """Build a dataset on a Ray, with a progress bar over its recordings."""
     from motoric.cluster.session import ray_session
 
-    with timed(f"dataset {name}"), ray_session(settings), make_progress() as progress:
+    with ray_session(settings), make_progress() as progress:
         task = progress.add_task("recordings", total=None)
 
         def on_progress(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        result = build_dataset(source, uri, on_progress=on_progress)
-    print_card(result.card, uri)
+        return build_dataset(source, uri, on_progress=on_progress).card
 
 
 @app.command()

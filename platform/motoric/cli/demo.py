@@ -13,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from motoric.cli.console import console, make_progress
+from motoric.cli.console import console
 from motoric.core import storage
 from motoric.core.errors import MotoricError, UserError
 from motoric.core.settings import Settings, load
@@ -77,8 +77,8 @@ def _stage(number: str, name: str) -> Iterator[Any]:
 
 
 def _build(settings: Settings) -> None:
-    from motoric.cluster.session import ray_session
-    from motoric.data.build import build_dataset, default_uri, unchanged
+    from motoric.cli.datasets import build_with_progress
+    from motoric.data.build import default_uri, unchanged
     from motoric.data.sources import make_source
 
     with _stage("2/5", f"dataset {_NAME}: real smartwatch recordings") as say:
@@ -87,15 +87,7 @@ def _build(settings: Settings) -> None:
         if card is not None:
             say("reused, nothing changed since it was built")
         else:
-            with ray_session(settings), make_progress() as progress:
-                task = progress.add_task("recordings", total=None)
-                card = build_dataset(
-                    source,
-                    uri,
-                    on_progress=lambda done, total: progress.update(
-                        task, completed=done, total=total
-                    ),
-                ).card
+            card = build_with_progress(settings, source, uri)
         say(
             f"{card.num_recordings} recordings, {card.duration_s / 60:.0f} minutes,"
             f" {len(card.recordings_by_label)} exercises, {len(card.recordings_by_subject)} people"

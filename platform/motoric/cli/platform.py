@@ -7,10 +7,10 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from motoric.cli.console import console, errors
 from motoric.cluster import environment, local, processes
 from motoric.cluster.credentials import credentials_path
 from motoric.cluster.serve_api import ServeApi, explain
@@ -18,10 +18,6 @@ from motoric.cluster.state import PlatformState
 from motoric.core import releases
 from motoric.core.errors import MotoricError, UserError
 from motoric.core.settings import Settings, load
-
-console = Console()
-# Advice that a person reads must not end up where `eval` reads.
-errors = Console(stderr=True)
 
 _STYLES = {"RUNNING": "green", "HEALTHY": "green", "DEPLOYING": "yellow", "UPDATING": "yellow"}
 
@@ -162,6 +158,7 @@ def _released(settings: Settings) -> Table:
 
 
 def _print_open_sockets(state: PlatformState) -> None:
+    # Advice that a person reads must not end up where `eval` reads.
     for process, address in local.open_sockets(state):
         errors.print(
             f"[yellow]open beyond this machine:[/] {escape(process)} on {escape(address)}; "
