@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -172,9 +173,11 @@ def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -
 
 
 def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) -> None:
-    table = Table(title="Some of them", title_justify="left")
-    for name in ("person", "recording", "from (s)", "true", "predicted", "probability"):
-        is_number = name in ("from (s)", "probability")
+    table = Table(
+        title="Some of them", title_justify="left", box=box.SIMPLE_HEAD
+    )  # fits 80 columns
+    for name in ("person", "recording", "at (s)", "true", "predicted", "prob."):
+        is_number = name in ("at (s)", "prob.")
         table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     subject_B = np.array(windows.subjects)
     for subject in sorted(set(windows.subjects)):
