@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
-from rich import box
 from rich.markup import escape
 from rich.table import Table
 
@@ -173,9 +172,8 @@ def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -
 
 
 def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) -> None:
-    table = Table(
-        title="Some of them", title_justify="left", box=box.SIMPLE_HEAD
-    )  # fits 80 columns
+    # Fits into 80 columns.
+    table = Table(title="Some of them", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("person", "recording", "at (s)", "true", "predicted", "prob."):
         is_number = name in ("at (s)", "prob.")
         table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
