@@ -16,7 +16,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Motoric needs Python 3.11: set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25' 'setuptools>=77'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train,demo,dev,bench]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ingest,train,demo,dev,bench]'
+	# aeon carries the recordings of basic-motions; its own dependencies are not needed for them.
+	$(BIN)/python -m pip install --quiet --no-deps 'aeon==1.6.0'
 	@touch $(STAMP)
 
 demo: $(STAMP) ## real recordings to predictions over HTTP; REUSE=1 keeps the model of an earlier run

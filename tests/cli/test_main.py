@@ -38,7 +38,10 @@ def test_every_command_has_help_with_an_example(
     ("arguments", "message"),
     [
         (["train", "nope.yaml"], "no recipe at nope.yaml"),
-        (["datasets", "build", "nope"], "no dataset source 'nope' (there are: watch-exercises)"),
+        (
+            ["datasets", "build", "nope"],
+            "no dataset source 'nope' (there are: basic-motions, synthetic-motion",
+        ),
         (["datasets", "show", "nope"], "no dataset at"),
         (["models", "show", "nope"], "no model 'nope' is registered (registered: none yet)"),
         (["models", "alias", "nope", "champion", "1"], "no model 'nope'"),

@@ -13,7 +13,7 @@ CHANNELS = ("acc_x", "acc_y", "acc_z")
 
 
 def test_a_stream_survives_the_file(tmp_path: Path) -> None:
-    stream = SineSource(duration_s=4).load([0])[0].streams[0]
+    stream = SineSource(duration_s=4).recording(0).streams[0]
     write_csv(tmp_path / "x.csv", stream, CHANNELS)
     time_s, values_TC = read_csv(tmp_path / "x.csv", CHANNELS, 20.0)
     np.testing.assert_allclose(time_s, stream.time_s, atol=1e-6)

@@ -8,9 +8,9 @@ import pytest
 
 import motoric.data
 from motoric.core.errors import DatasetError
-from motoric.data.build import PartWriter, commit, plan, unchanged
+from motoric.data.build import plan, unchanged
 from motoric.data.card import CARD
-from recordings import SineSource, write_dataset
+from recordings import SineSource, build_here, write_dataset
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
     assert dataset.labels() == ["jump", "squat", "walk"]
     assert card.recordings_by_subject == {"s0": 3, "s1": 3, "s2": 3}
     read = list(dataset.recordings())
-    written = source.load(range(9))
+    written = [source.recording(index) for index in range(9)]
     assert [item.recording_id for item in read] == [item.recording_id for item in written]
     for found, original in zip(read, written, strict=True):
         assert found.annotations == original.annotations
@@ -48,11 +48,9 @@ def test_some_subjects_only(tmp_path: Path) -> None:
 
 def test_the_digest_does_not_depend_on_the_order_of_the_work(tmp_path: Path) -> None:
     source = SineSource(num_subjects=15, duration_s=5.0)
-    writer = PartWriter(source=source, dataset_uri=str(tmp_path / "b"))
-    assert len(plan(source)) > 1
-    backwards = [writer(item) for item in reversed(plan(source))]
+    assert len(plan(source, {})) > 1
     one = write_dataset(str(tmp_path / "a"), source)
-    other = commit(source, str(tmp_path / "b"), backwards)
+    other = build_here(source, str(tmp_path / "b"), backwards=True).card
     assert one.content_digest == other.content_digest
     changed = write_dataset(str(tmp_path / "c"), SineSource(num_subjects=15, duration_s=5.05))
     assert changed.content_digest != one.content_digest
@@ -63,7 +61,12 @@ def test_a_broken_recording_is_quarantined_and_stops_nothing(tmp_path: Path) -> 
     dataset = motoric.data.open(str(tmp_path))
     assert (card.num_recordings, card.num_quarantined) == (14, 1)
     assert dataset.quarantine_table().to_pylist() == [
-        {"recording_id": "r004", "reason": "r004 is cut off"}
+        {
+            "recording_id": "r004",
+            "source": "sines/4",
+            "kind": "rejected",
+            "reason": "r004 is cut off",
+        }
     ]
 
 

@@ -5,17 +5,22 @@ Each label is a sine of its own frequency on three channels, so that a network c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
 from motoric.core.errors import DatasetError
-from motoric.data.build import PartWriter, commit, plan
-from motoric.data.card import ChannelCard, DatasetCard, StreamCard
-from motoric.data.recording import Annotation, Recording, Stream
+from motoric.data.build import BuildResult, conclude, gather, known_at, plan
+from motoric.data.card import DatasetCard
+from motoric.data.part_writer import PartWriter
+from motoric.data.recording import Annotation, Channel, Recording, Stream
+from motoric.data.source import Quarantined, RawRecording, Source, SourceItem, as_raw, combine
 
 RATE_HZ = 20.0
 LABELS = ("jump", "squat", "walk")
+CHANNELS = tuple(Channel(name=f"acc_{axis}", unit="m/s^2") for axis in "xyz")
 
 
 class SineSource:
@@ -24,13 +29,6 @@ class SineSource:
     name = "sines"
     description = "Sines for tests"
     origin = "made by the tests"
-    streams = (
-        StreamCard(
-            name="imu",
-            rate_hz=RATE_HZ,
-            channels=tuple(ChannelCard(name=f"acc_{axis}", unit="m/s^2") for axis in "xyz"),
-        ),
-    )
 
     def __init__(
         self,
@@ -48,13 +46,26 @@ class SineSource:
     def digests(self) -> dict[str, str]:
         return {"sines": f"{self.num_subjects}-{self.duration_s}-{self.labels}-{self.broken}"}
 
-    def recording_ids(self) -> list[str]:
-        return [f"r{index:03d}" for index in range(self.num_subjects * len(self.labels))]
+    def settings(self) -> dict[str, str]:
+        return {}
 
-    def load(self, indices: Sequence[int]) -> list[Recording]:
-        return [self._recording(index) for index in indices]
+    def items(self) -> list[SourceItem]:
+        return [
+            SourceItem(recording_id=f"r{index:03d}", place=f"sines/{index}", num_bytes=2**20)
+            for index in range(self.num_subjects * len(self.labels))
+        ]
 
-    def _recording(self, index: int) -> Recording:
+    def rejected(self) -> list[Quarantined]:
+        return []
+
+    def digest(self, index: int) -> str:
+        return combine(str(index), str(self.duration_s), str(self.labels))
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[RawRecording]:
+        yield as_raw(self.recording(index))
+
+    def recording(self, index: int) -> Recording:
         if index in self.broken:
             raise DatasetError(f"r{index:03d} is cut off")
         subject, kind = divmod(index, len(self.labels))
@@ -70,6 +81,7 @@ class SineSource:
                 Stream(
                     name="imu",
                     rate_hz=RATE_HZ,
+                    channels=CHANNELS,
                     time_s=time_s,
                     values_TC=values_TC.astype(np.float32),
                 ),
@@ -79,11 +91,23 @@ class SineSource:
         )
 
 
-def write_dataset(uri: str, source: SineSource | None = None) -> DatasetCard:
+def build_here(
+    source: Source, uri: str, *, strict: bool = False, backwards: bool = False
+) -> BuildResult:
     """Build a dataset in this process, with the parts that Ray Data runs elsewhere."""
-    source = source or SineSource()
     writer = PartWriter(source=source, dataset_uri=uri)
-    return commit(source, uri, [writer(item) for item in plan(source)])
+    known = known_at(uri)
+    tasks = plan(source, known)
+    results = [
+        json.loads(writer({"task": json.dumps(task)})["result"])
+        for task in (reversed(tasks) if backwards else tasks)
+    ]
+    return conclude(source, uri, known, gather(results), strict=strict)
+
+
+def write_dataset(uri: str, source: SineSource | None = None) -> DatasetCard:
+    """Build a dataset of sines in this process."""
+    return build_here(source or SineSource(), uri).card
 
 
 def recipe_content(dataset: str, **changes: object) -> dict[str, object]:

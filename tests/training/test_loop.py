@@ -45,7 +45,12 @@ def test_it_learns_and_the_figures_are_of_people_never_seen(uri: str) -> None:
     assert [score.subject for score in evaluation.subjects] == list(data.split.test)
     assert sum(map(sum, evaluation.confusion)) == len(data.test)
     html, plots = render_report(
-        title="<x>", facts={"a": "b"}, evaluation=evaluation, epochs=epochs, recipe_yaml="y"
+        title="<x>",
+        facts={"a": "b"},
+        evaluation=evaluation,
+        epochs=epochs,
+        recipe_yaml="y",
+        tested_on="people",
     )
     assert "&lt;x&gt;" in html
     assert all(png.startswith(b"\x89PNG") for png in plots.values())

@@ -6,7 +6,15 @@ import pytest
 import yaml
 
 from motoric.core.errors import NotFoundError, RecipeError
-from motoric.training.recipe import load_recipe, parse_recipe
+from motoric.training.recipe import (
+    GroupKFoldSplit,
+    LeakingSplit,
+    LeaveOneOutSplit,
+    SplitConfig,
+    SubjectSplit,
+    load_recipe,
+    parse_recipe,
+)
 from recordings import recipe_content
 
 RECIPES = sorted((Path(__file__).parents[2] / "jobs" / "recipes").glob("*.yaml"))
@@ -32,11 +40,48 @@ def test_the_recipes_of_the_repository_are_valid(path: Path) -> None:
         ({"strategy": "magic"}, "strategy"),
         ({"registry": {"model": "Not A Name"}}, "not a model name"),
         ({"name": "../x"}, "name"),
+        ({"split": {"num_test": 3}}, "unknown key split.*num_test"),
+        ({"split": {"kind": "by_person"}}, "kind is 'by_person'; there are: by_subject, group_k"),
+        ({"split": {"kind": "group_k_fold", "fold": 5}}, "fold is 5.* count from 0 to 4"),
+        ({"split": {"kind": "leave_one_out"}}, r"split.*test_subject: field required"),
+        ({"split": {"kind": "leave_one_out", "fold": 1}}, "unknown key split.*fold"),
+        (
+            {
+                "split": {
+                    "kind": "random_windows_leaking_subjects",
+                    "test_share": 0.6,
+                    "validation_share": 0.4,
+                }
+            },
+            "leave nothing for training",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(change: dict[str, object], message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(recipe_content("d", **change), "r.yaml")
+
+
+@pytest.mark.parametrize("kind", ["random", "random_split", "random_windows"])
+def test_a_random_split_is_refused_and_the_leak_is_named(kind: str) -> None:
+    with pytest.raises(RecipeError, match=r"one person.*random_windows_leaking_subjects"):
+        parse_recipe(recipe_content("d", split={"kind": kind}), "r.yaml")
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({}, SubjectSplit()),
+        ({"num_test_subjects": 2}, SubjectSplit(num_test_subjects=2)),
+        ({"kind": "group_k_fold", "fold": 4}, GroupKFoldSplit(fold=4)),
+        ({"kind": "leave_one_out", "test_subject": "p1"}, LeaveOneOutSplit(test_subject="p1")),
+        ({"kind": "random_windows_leaking_subjects"}, LeakingSplit()),
+    ],
+)
+def test_every_kind_of_split_survives_yaml(split: dict[str, object], expected: SplitConfig) -> None:
+    recipe = parse_recipe(recipe_content("d", split=split), "r.yaml")
+    assert recipe.split == expected
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
 
 
 def test_overrides_reach_nested_keys(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Predictor:
 
     def predict_checked(self, windows_BTC: Windows) -> Probabilities:
         """Preprocess and run windows that `check_windows` has passed."""
-        prepared_BTC = prepare(windows_BTC, self.signature.preprocessing)
+        prepared_BTC = prepare(windows_BTC, self.signature.preprocessing, self.signature.sensors)
         probabilities_BK: Probabilities = self._session.run(None, {self._input: prepared_BTC})[0]
         return probabilities_BK
 

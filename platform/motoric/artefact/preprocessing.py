@@ -1,66 +1,204 @@
 """The one function that turns raw windows into what a network sees.
 
-In: raw windows in the units of the signature. Out: float32 windows of the same shape. Training, the
-command line and every replica call this and nothing else.
+In: raw windows with their context, in the units of the signature. Out: float32 windows without the
+context, of the channels that the steps give. Training, the command line, every replica and live
+streams call this and nothing else.
+
+Axes: B windows, T samples (with the context before `prepare`, without it after), C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from motoric.artefact.signature import Normaliser, Preprocessing, SensorInput
+from motoric.artefact.signature import (
+    ACCELERATION,
+    Channel,
+    GravitySplitStep,
+    HampelStep,
+    Normaliser,
+    Preprocessing,
+    SensorInput,
+    Step,
+    output_channels,
+)
 from motoric.core.errors import InputError
 
 Windows = NDArray[np.float32]
+Values = NDArray[np.float32] | NDArray[np.float64]
+
+# Keeps the memory of fitting bounded.
+_FIT_BATCH = 512
 
 
-def prepare(windows_BTC: Windows, preprocessing: Preprocessing) -> Windows:
+def prepare(
+    windows_BTC: Windows, preprocessing: Preprocessing, sensors: SensorInput | None = None
+) -> Windows:
     """Apply the preprocessing of a signature.
 
     Args:
-        windows_BTC: Raw windows, shape (B, T, C).
+        windows_BTC: Raw windows, shape (B, num_input_samples, C).
         preprocessing: From the signature.
+        sensors: From the signature; needed where there are steps or a context.
 
     Returns:
-        Windows of the same shape, float32.
+        float32 windows of shape (B, num_samples, C'), C' being the channels after the steps.
+
+    Raises:
+        InputError: The windows lack the context.
+        ValueError: There are steps, and `sensors` is not given.
     """
+    prepared_BTC = _after_steps(windows_BTC, preprocessing.steps, sensors)
     normaliser = preprocessing.normaliser
     if normaliser is None:
-        return windows_BTC.astype(np.float32, copy=False)
+        return np.ascontiguousarray(prepared_BTC)
     mean_C = np.asarray(normaliser.mean, dtype=np.float32)
     std_C = np.asarray(normaliser.std, dtype=np.float32)
-    prepared: Windows = (windows_BTC - mean_C) / std_C
-    return prepared
+    normalised_BTC: Windows = (prepared_BTC - mean_C) / std_C
+    return normalised_BTC
 
 
-def fit_normaliser(windows_BTC: Windows) -> Normaliser:
-    """Mean and standard deviation per channel; a channel that never moves gets std 1."""
-    flat = windows_BTC.reshape(-1, windows_BTC.shape[-1]).astype(np.float64)
-    std_C = flat.std(axis=0)
+def _after_steps(
+    windows_BTC: Windows, steps: Sequence[Step], sensors: SensorInput | None
+) -> Windows:
+    if sensors is None:
+        if steps:
+            raise ValueError("steps need the signature's sensors: their rate and channel names")
+        return windows_BTC.astype(np.float32, copy=False)
+    if windows_BTC.shape[1] != sensors.num_input_samples:
+        raise InputError(
+            f"windows of {windows_BTC.shape[1]} samples were given: {_samples_wanted(sensors)}"
+        )
+    values_BTC: Values = windows_BTC
+    channels = sensors.channels
+    for step in steps:
+        values_BTC = _apply(step, values_BTC, channels, sensors.rate_hz)
+        channels = output_channels(channels, (step,))
+    return values_BTC[:, sensors.num_context_samples :].astype(np.float32, copy=False)
+
+
+def _apply(step: Step, values_BTC: Values, channels: Sequence[Channel], rate_hz: float) -> Values:
+    # scipy takes seconds to load, and a replica whose model has no steps never needs it.
+    from motoric.artefact import filters
+
+    if isinstance(step, HampelStep):
+        return filters.hampel(
+            values_BTC, half_samples=step.half_samples(rate_hz), num_sigmas=step.num_sigmas
+        )
+    if isinstance(step, GravitySplitStep):
+        return _split_gravity(step, values_BTC, [item.name for item in channels], rate_hz)
+    return filters.low_pass(
+        values_BTC,
+        rate_hz=rate_hz,
+        cutoff_hz=step.cutoff_hz,
+        order=step.order,
+        zero_phase=step.zero_phase,
+    )
+
+
+def _split_gravity(
+    step: GravitySplitStep, values_BTC: Values, names: list[str], rate_hz: float
+) -> Values:
+    from motoric.artefact import filters
+
+    columns = [names.index(name) for name in ACCELERATION]
+    linear_BTC, gravity_BTC = filters.gravity_split(
+        values_BTC[:, :, columns], rate_hz=rate_hz, cutoff_hz=step.cutoff_hz, order=step.order
+    )
+    split_BTC = values_BTC.astype(np.float64)
+    split_BTC[:, :, columns] = gravity_BTC if step.keep == "gravity" else linear_BTC
+    return np.concatenate([split_BTC, gravity_BTC], axis=2) if step.keep == "both" else split_BTC
+
+
+def settling_s(steps: Sequence[Step], rate_hz: float) -> float:
+    """Context that the steps need until the past before it no longer matters, in seconds.
+
+    Filters: until less than 1 % of a step's transient remains, by the pass forwards. Hampel: half
+    of its window. Steps add up.
+
+    Args:
+        steps: Of a preprocessing.
+        rate_hz: Of the windows.
+    """
+    from motoric.artefact import filters
+
+    num_samples = 0
+    for step in steps:
+        if isinstance(step, HampelStep):
+            num_samples += step.half_samples(rate_hz)
+            continue
+        is_twice = not isinstance(step, GravitySplitStep) and step.zero_phase
+        order = step.order // 2 if is_twice else step.order
+        num_samples += filters.settling_samples(rate_hz, step.cutoff_hz, order)
+    return num_samples / rate_hz
+
+
+def fit_normaliser(
+    windows_BTC: Windows,
+    preprocessing: Preprocessing | None = None,
+    sensors: SensorInput | None = None,
+) -> Normaliser:
+    """Mean and standard deviation per channel; a channel that never moves gets std 1.
+
+    Fit it on windows of the training subjects only: those of others would leak into the model.
+
+    Args:
+        windows_BTC: Raw windows; the steps are applied to them first.
+        preprocessing: Its steps are what stands before the normaliser; by default none.
+        sensors: Needed where there are steps or a context.
+    """
+    steps = () if preprocessing is None else preprocessing.steps
+    count, mean_C, squares_C = 0, np.zeros(1), np.zeros(1)
+    for first in range(0, len(windows_BTC), _FIT_BATCH):
+        part_BTC = _after_steps(windows_BTC[first : first + _FIT_BATCH], steps, sensors)
+        flat = part_BTC.reshape(-1, part_BTC.shape[-1]).astype(np.float64)
+        # Chan et al. 1979: means and sums of squares of two parts make those of both.
+        part_mean_C = flat.mean(axis=0)
+        away_C = part_mean_C - mean_C
+        total = count + len(flat)
+        squares_C = ((flat - part_mean_C) ** 2).sum(axis=0) + (
+            squares_C + away_C**2 * (count * len(flat) / total)
+        )
+        mean_C = mean_C + away_C * (len(flat) / total)
+        count = total
+    std_C = np.sqrt(squares_C / count)
     std_C[std_C < 1e-8] = 1.0
-    return Normaliser(mean=tuple(flat.mean(axis=0).tolist()), std=tuple(std_C.tolist()))
+    return Normaliser(mean=tuple(mean_C.tolist()), std=tuple(std_C.tolist()))
+
+
+def _samples_wanted(sensors: SensorInput) -> str:
+    wanted = f"{sensors.num_input_samples} samples at {sensors.rate_hz:g} Hz"
+    if sensors.num_context_samples == 0:
+        return wanted
+    return (
+        f"{wanted} (the first {sensors.num_context_samples} are the {sensors.context_s:g} s of"
+        f" context before the window's own {sensors.num_samples}; repeat the first sample where"
+        " there are none)"
+    )
 
 
 def check_windows(windows: NDArray[np.generic], sensors: SensorInput) -> Windows:
     """Check that windows fit a signature; a single window gets its batch axis.
 
     Args:
-        windows: Numbers of shape (B, T, C) or (T, C).
+        windows: Numbers of shape (B, num_input_samples, C) or (num_input_samples, C).
         sensors: The input of the signature.
 
     Raises:
         InputError: Another shape, no windows, or values that are not finite.
     """
-    expected = (sensors.num_samples, sensors.num_channels)
+    expected = (sensors.num_input_samples, sensors.num_channels)
     if windows.ndim == 2:
         windows = windows[None]
     if windows.ndim != 3 or windows.shape[1:] != expected:
         names = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
         got = windows.shape[1:] if windows.ndim == 3 else windows.shape
         raise InputError(
-            f"a window must have shape {list(expected)}: {expected[0]} samples"
-            f" at {sensors.rate_hz:g} Hz of {expected[1]} channels ({names}); got {list(got)}"
+            f"a window must have shape {list(expected)}: {_samples_wanted(sensors)}"
+            f" of {expected[1]} channels ({names}); got {list(got)}"
         )
     if len(windows) == 0:
         raise InputError("no windows were sent")

@@ -6,12 +6,17 @@ artefact; training writes it, serving and batch read it, so that what was traine
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from motoric.core.errors import ArtefactError
+from motoric.core.errors import ArtefactError, RecipeError
 from motoric.core.settings import describe
+
+# What `gravity_split` reads and writes.
+ACCELERATION = ("acc_x", "acc_y", "acc_z")
+GRAVITY = ("gravity_x", "gravity_y", "gravity_z")
 
 
 class _Part(BaseModel):
@@ -26,7 +31,12 @@ class Channel(_Part):
 
 
 class SensorInput(_Part):
-    """Raw windows of one stream: shape (B, num_samples, num_channels) in the channels' units."""
+    """Raw windows of one stream: shape (B, num_input_samples, num_channels), in channels' units.
+
+    `rate_hz` is the uniform rate of the windows, whatever the devices' own rates. The first
+    `num_context_samples` of each window are the time before it that the filters need; where a
+    recording or a segment begins, its first sample is repeated.
+    """
 
     name: str = "sensors"
     kind: Literal["sensor"] = "sensor"
@@ -39,8 +49,18 @@ class SensorInput(_Part):
 
     @property
     def num_samples(self) -> int:
-        """Samples of a window (T)."""
+        """Samples of a window (T), as the network sees it."""
         return round(self.length_s * self.rate_hz)
+
+    @property
+    def num_context_samples(self) -> int:
+        """Samples before each window that are sent with it."""
+        return round(self.context_s * self.rate_hz)
+
+    @property
+    def num_input_samples(self) -> int:
+        """Samples of a window as it is sent: its context and itself."""
+        return self.num_context_samples + self.num_samples
 
     @property
     def num_channels(self) -> int:
@@ -69,9 +89,62 @@ class Normaliser(_Part):
         return self
 
 
-class Preprocessing(_Part):
-    """What is done to raw windows before the network, in this order."""
+class HampelStep(_Part):
+    """Outliers are replaced by the local median, by channel."""
 
+    step: Literal["hampel"] = "hampel"
+    window_s: float = Field(gt=0, description="centred span the median is taken over")
+    num_sigmas: float = Field(default=3.0, gt=0, description="robust deviations that are kept")
+
+    def half_samples(self, rate_hz: float) -> int:
+        """Samples on each side of the one that is judged."""
+        return round(self.window_s * rate_hz) // 2
+
+
+class LowPassStep(_Part):
+    """A Butterworth low-pass filter on every channel."""
+
+    step: Literal["low_pass"] = "low_pass"
+    cutoff_hz: float = Field(gt=0)
+    order: int = Field(default=4, ge=1, le=10, description="in all, over both passes")
+    zero_phase: bool = Field(
+        default=False, description="forwards and backwards over window and context: no delay"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> LowPassStep:
+        if self.zero_phase and self.order % 2:
+            raise ValueError("zero_phase filters twice: order must be even, half of it each way")
+        return self
+
+
+class GravitySplitStep(_Part):
+    """Acceleration becomes gravity (its slow part) and linear acceleration (the rest)."""
+
+    step: Literal["gravity_split"] = "gravity_split"
+    cutoff_hz: float = Field(default=0.3, gt=0)
+    order: int = Field(default=3, ge=1, le=10)
+    keep: Literal["both", "linear", "gravity"] = Field(
+        default="both",
+        description="linear stays in acc_x, acc_y, acc_z; gravity goes to gravity_x and so on,"
+        " which `both` appends and `gravity` puts in their place",
+    )
+
+
+Step = Annotated[HampelStep | LowPassStep | GravitySplitStep, Field(discriminator="step")]
+
+
+class Preprocessing(_Part):
+    """What is done to raw samples before the network, in this order.
+
+    Attributes:
+        max_gap_s: Longest gap that is interpolated before windows are cut.
+        steps: Filters on a window and its context, after which the context is cut off.
+        normaliser: Of the channels that come out of the steps.
+    """
+
+    max_gap_s: float = Field(default=0.0, ge=0)
+    steps: tuple[Step, ...] = ()
     normaliser: Normaliser | None = None
 
 
@@ -94,10 +167,29 @@ class Signature(_Part):
     preprocessing: Preprocessing = Preprocessing()
     training_statistics: TrainingStatistics | None = None
 
+    @model_validator(mode="after")
+    def _check(self) -> Signature:
+        steps, normaliser = self.preprocessing.steps, self.preprocessing.normaliser
+        try:
+            check_steps(steps, self.sensors.channels, self.sensors.rate_hz)
+        except RecipeError as error:
+            raise ValueError(error.message) from error
+        num_channels = len(output_channels(self.sensors.channels, steps))
+        if normaliser is not None and len(normaliser.mean) != num_channels:
+            raise ValueError(
+                f"the normaliser has {len(normaliser.mean)} channels, the steps give {num_channels}"
+            )
+        return self
+
     @property
     def sensors(self) -> SensorInput:
         """The sensor input."""
         return self.inputs[0]
+
+    @property
+    def num_prepared_channels(self) -> int:
+        """Channels that the network sees, after the steps of the preprocessing."""
+        return len(output_channels(self.sensors.channels, self.preprocessing.steps))
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,3 +207,73 @@ def parse_signature(content: bytes, place: str) -> Signature:
         return Signature.model_validate_json(content)
     except ValidationError as error:
         raise ArtefactError(f"{place}: {describe(error)}") from error
+
+
+def output_channels(channels: Sequence[Channel], steps: Sequence[Step]) -> tuple[Channel, ...]:
+    """The channels that the network sees: those that come out of the steps.
+
+    Raises:
+        RecipeError: A step needs channels that are not there.
+    """
+    for index, step in enumerate(steps):
+        if isinstance(step, GravitySplitStep):
+            channels = _after_split(step, channels, _place(index, step))
+    return tuple(channels)
+
+
+def check_steps(steps: Sequence[Step], channels: Sequence[Channel], rate_hz: float) -> None:
+    """Check that steps fit their input.
+
+    Args:
+        steps: In the order in which they are applied.
+        channels: Of the raw windows.
+        rate_hz: Of the raw windows.
+
+    Raises:
+        RecipeError: A cutoff is not below half the rate, a Hampel window is shorter than 3 samples,
+            or acceleration channels are missing.
+    """
+    for index, step in enumerate(steps):
+        if isinstance(step, HampelStep):
+            if round(step.window_s * rate_hz) < 3:
+                raise RecipeError(
+                    f"{_place(index, step)}: window_s {step.window_s:g} is"
+                    f" {round(step.window_s * rate_hz)} samples at {rate_hz:g} Hz, and a median"
+                    f" needs 3: make it {3 / rate_hz:g} or more"
+                )
+        elif step.cutoff_hz >= rate_hz / 2:
+            raise RecipeError(
+                f"{_place(index, step)}: cutoff_hz {step.cutoff_hz:g} must be below half the rate"
+                f" of the windows, {rate_hz:g} Hz: lower it under {rate_hz / 2:g}, or leave the"
+                " step out"
+            )
+    output_channels(channels, steps)
+
+
+def _after_split(
+    step: GravitySplitStep, channels: Sequence[Channel], place: str
+) -> tuple[Channel, ...]:
+    by_name = {channel.name: channel for channel in channels}
+    missing = [name for name in ACCELERATION if name not in by_name]
+    if missing:
+        raise RecipeError(
+            f"{place}: there is no channel {', '.join(missing)} at this step (there is:"
+            f" {', '.join(by_name)}): name the acceleration so, or leave the step out"
+        )
+    taken = [name for name in GRAVITY if name in by_name]
+    if taken and step.keep != "linear":
+        raise RecipeError(
+            f"{place}: there is a channel {', '.join(taken)} already: set keep to linear, or leave"
+            " the step out"
+        )
+    gravity_of = {
+        name: Channel(name=gravity, unit=by_name[name].unit)
+        for name, gravity in zip(ACCELERATION, GRAVITY, strict=True)
+    }
+    if step.keep == "gravity":
+        return tuple(gravity_of.get(channel.name, channel) for channel in channels)
+    return (*channels, *(gravity_of.values() if step.keep == "both" else ()))
+
+
+def _place(index: int, step: Step) -> str:
+    return f"preprocessing.steps.{index} ({step.step})"

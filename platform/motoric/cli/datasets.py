@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from motoric.cli.console import console, make_progress, timed
+from motoric.cli.console import console, timed
 from motoric.core import storage
-from motoric.core.errors import NotFoundError
-from motoric.core.settings import Settings, load
-from motoric.data.build import build_dataset, default_uri, unchanged
+from motoric.core.errors import DatasetError
+from motoric.core.settings import load
+from motoric.data.build import default_uri, unchanged
 from motoric.data.card import DatasetCard
 from motoric.data.dataset import open_dataset
-from motoric.data.sources import Source, make_source
+from motoric.data.sources.catalogue import SOURCES, make_source
+
+_SHOWN = 30
 
 app = typer.Typer(
     help="Datasets: build one, look at it, take a recording out.", no_args_is_help=True
@@ -24,40 +26,36 @@ app = typer.Typer(
 
 @app.command()
 def build(
-    name: Annotated[str, typer.Argument(help="Name of a source, such as watch-exercises.")],
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(sorted(SOURCES))}.")],
     out: Annotated[
         str | None,
         typer.Option(help="Folder or URI; by default datasets/NAME in the platform's storage."),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", help="Folder of its files, for sources that no package carries."),
+    ] = None,
 ) -> None:
-    """Build a dataset from a source; one that is unchanged is kept.
+    """Build a known dataset; one that is unchanged is kept. `motoric ingest` reads your own files.
 
     Example: motoric datasets build watch-exercises --out /data/watch-exercises
+
+    Example: motoric datasets build utd-mhad --from ~/utd_mhad
     """
+    from motoric.cli.ingest import build_on_ray, print_troubles
+
     settings = load()
-    source = make_source(name)
-    uri = default_uri(settings.storage_uri, name) if out is None else _absolute(out)
+    source = make_source(name, from_)
+    uri = default_uri(settings.storage_uri, name) if out is None else absolute(out)
     kept = unchanged(source, uri)
     if kept is not None:
         console.print(f"[green]✓[/] reused {uri}: nothing changed since it was built")
         print_card(kept, uri)
         return
     with timed(f"dataset {name}"):
-        card = build_with_progress(settings, source, uri)
+        card = build_on_ray(settings, source, uri).card
     print_card(card, uri)
-
-
-def build_with_progress(settings: Settings, source: Source, uri: str) -> DatasetCard:
-    """Build a dataset on a Ray, with a progress bar over its recordings."""
-    from motoric.cluster.session import ray_session
-
-    with ray_session(settings), make_progress() as progress:
-        task = progress.add_task("recordings", total=None)
-
-        def on_progress(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        return build_dataset(source, uri, on_progress=on_progress).card
+    print_troubles(open_dataset(uri))
 
 
 @app.command()
@@ -88,15 +86,14 @@ def export(
     from motoric.data.csv_file import write_csv
 
     dataset = open_dataset(_find(uri))
+    if not dataset.card.streams:
+        raise DatasetError(f"{dataset.uri} holds video alone: there is no stream to export")
     card = dataset.card.stream(stream) if stream else dataset.card.streams[0]
-    for recording in dataset.recordings():
-        if recording.recording_id == recording_id:
-            found = next(item for item in recording.streams if item.name == card.name)
-            write_csv(out, found, [channel.name for channel in card.channels])
-            labels = ", ".join(item.label for item in recording.annotations)
-            console.print(f"wrote {out}: {recording.duration_s:.1f} s of {labels or 'no label'}")
-            return
-    raise NotFoundError(f"{dataset.uri} has no recording {recording_id!r}")
+    recording = dataset.recording(recording_id)
+    found = recording.stream(card.name)
+    write_csv(out, found, [channel.name for channel in found.channels])
+    labels = ", ".join(item.label for item in recording.annotations)
+    console.print(f"wrote {out}: {recording.duration_s:.1f} s of {labels or 'no label'}")
 
 
 def print_card(card: DatasetCard, uri: str) -> None:
@@ -105,12 +102,23 @@ def print_card(card: DatasetCard, uri: str) -> None:
     table.add_column(style="dim")
     table.add_column()
     for stream in card.streams:
-        channels = ", ".join(f"{item.name} [{item.unit}]" for item in stream.channels)
+        channels = ", ".join(f"{item.name} [{item.unit or '?'}]" for item in stream.channels)
+        rate = f"{stream.rate_hz:g} Hz"
+        if not stream.has_one_rate:
+            rate = f"mostly {rate}, {stream.min_rate_hz:g} to {stream.max_rate_hz:g} Hz"
         table.add_row(
-            f"stream {stream.name}", f"{stream.rate_hz:g} Hz: {channels}", end_section=True
+            f"stream {stream.name}",
+            f"{stream.num_recordings} recordings, {rate}: {channels}",
+            end_section=True,
         )
-    table.add_row("recordings", f"{card.num_recordings}, {card.duration_s / 3600:.2f} hours")
-    table.add_row("quarantined", str(card.num_quarantined))
+    videos = f", {card.num_videos} with video" if card.num_videos else ""
+    table.add_row(
+        "recordings", f"{card.num_recordings}, {card.duration_s / 3600:.2f} hours{videos}"
+    )
+    table.add_row(
+        "repaired, quarantined, skipped",
+        f"{card.num_repaired}, {card.num_quarantined}, {card.num_skipped}",
+    )
     table.add_row("by label", _counts(card.recordings_by_label))
     table.add_row("by subject", _counts(card.recordings_by_subject))
     table.add_row("source", card.source)
@@ -121,15 +129,19 @@ def print_card(card: DatasetCard, uri: str) -> None:
 
 
 def _counts(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+    shown = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:_SHOWN]
+    shown = sorted(shown) if len(counts) <= _SHOWN else shown
+    more = f", and {len(counts) - _SHOWN} more" if len(counts) > _SHOWN else ""
+    return ", ".join(f"{name} {count}" for name, count in shown) + more or "none"
 
 
-def _absolute(out: str) -> str:
-    return out if storage.is_absolute(out) else str(Path(out).absolute())
+def absolute(out: str) -> str:
+    """A URI as it is, a path made absolute."""
+    return out if "://" in out else str(Path(out).expanduser().absolute())
 
 
 def _find(uri: str) -> str:
     """A path on this machine, or a name below the storage's datasets."""
     if storage.is_absolute(uri) or Path(uri).is_dir():
-        return _absolute(uri)
+        return absolute(uri)
     return default_uri(load().storage_uri, uri)

@@ -77,9 +77,9 @@ def _stage(number: str, name: str) -> Iterator[Any]:
 
 
 def _build(settings: Settings) -> None:
-    from motoric.cli.datasets import build_with_progress
+    from motoric.cli.ingest import build_on_ray
     from motoric.data.build import default_uri, unchanged
-    from motoric.data.sources import make_source
+    from motoric.data.sources.catalogue import make_source
 
     with _stage("2/5", f"dataset {_NAME}: real smartwatch recordings") as say:
         source, uri = make_source(_NAME), default_uri(settings.storage_uri, _NAME)
@@ -87,7 +87,7 @@ def _build(settings: Settings) -> None:
         if card is not None:
             say("reused, nothing changed since it was built")
         else:
-            card = build_with_progress(settings, source, uri)
+            card = build_on_ray(settings, source, uri).card
         say(
             f"{card.num_recordings} recordings, {card.duration_s / 60:.0f} minutes,"
             f" {len(card.recordings_by_label)} exercises, {len(card.recordings_by_subject)} people"

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from motoric import __version__
-from motoric.cli import datasets, demo, models, platform, serving, train
+from motoric.cli import datasets, demo, ingest, models, platform, serving, train
 from motoric.cli.console import errors
 from motoric.core.errors import MotoricError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 cluster = typer.Typer(help="The cluster definition and the running platform.", no_args_is_help=True)
 cluster.command("env")(platform.env)
 
+app.command("ingest")(ingest.ingest)
 app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
 app.add_typer(models.app, name="models")

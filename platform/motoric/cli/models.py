@@ -71,7 +71,8 @@ def show(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
     sensors = signature.sensors
     channels = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
     console.print(
-        f"takes    windows of {sensors.num_samples} samples at {sensors.rate_hz:g} Hz: {channels}",
+        f"takes    windows of {sensors.num_input_samples} samples at {sensors.rate_hz:g} Hz:"
+        f" {channels}",
         markup=False,
     )
     console.print(f"gives    probabilities of {', '.join(signature.classes)}")

@@ -20,7 +20,7 @@ from motoric.core.settings import Settings, load
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from motoric.artefact.signature import SensorInput
+    from motoric.artefact.signature import Signature
 
 keys = typer.Typer(help="API keys of the endpoints.", no_args_is_help=True)
 
@@ -69,10 +69,10 @@ def predict(
 
     settings = load()
     predictor = _local_predictor(settings, name) if local else _remote_predictor(settings, name)
-    sensors = predictor.sensors
+    sensors = predictor.signature.sensors
     channels = [channel.name for channel in sensors.channels]
     time_s, values_TC = read_csv(file, channels, sensors.rate_hz)
-    starts, windows_BTC = _windows(file, time_s, values_TC, sensors)
+    starts, windows_BTC = _windows(file, time_s, values_TC, predictor.signature)
     answer = predictor.predict(windows_BTC)
     for start_s, prediction in zip(starts, answer["predictions"], strict=True):
         prediction["start_s"] = round(start_s, 3)
@@ -84,8 +84,8 @@ def predict(
 
 
 class _Predictor:
-    def __init__(self, sensors: SensorInput, run: Any) -> None:
-        self.sensors = sensors
+    def __init__(self, signature: Signature, run: Any) -> None:
+        self.signature = signature
         self._run = run
 
     def predict(self, windows_BTC: NDArray[np.float32]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _remote_predictor(settings: Settings, name: str) -> _Predictor:
     from motoric.cli.endpoint import Endpoint
 
     endpoint = Endpoint(settings, name)
-    return _Predictor(endpoint.signature().sensors, endpoint.predict)
+    return _Predictor(endpoint.signature(), endpoint.predict)
 
 
 def _local_predictor(settings: Settings, name: str) -> _Predictor:
@@ -118,30 +118,33 @@ def _local_predictor(settings: Settings, name: str) -> _Predictor:
     def run(windows_BTC: NDArray[np.float32]) -> Any:
         return orjson.loads(writer.write(predictor.predict(windows_BTC)))
 
-    return _Predictor(predictor.signature.sensors, run)
+    return _Predictor(predictor.signature, run)
 
 
 def _windows(
     file: Path,
     time_s: NDArray[np.float64],
     values_TC: NDArray[np.float32],
-    sensors: SensorInput,
+    signature: Signature,
 ) -> tuple[list[float], NDArray[np.float32]]:
-    from motoric.data.windows import window_starts
+    from motoric.data.windows import Windower
 
-    starts = window_starts(
-        time_s,
+    sensors = signature.sensors
+    windower = Windower(
+        native_rate_hz=sensors.rate_hz,
         rate_hz=sensors.rate_hz,
-        num_samples=sensors.num_samples,
-        hop_samples=max(1, round(sensors.hop_s * sensors.rate_hz)),
+        length_s=sensors.length_s,
+        hop_s=sensors.hop_s,
+        context_s=sensors.context_s,
+        max_gap_s=signature.preprocessing.max_gap_s,
     )
-    if len(starts) == 0:
+    windows = windower.push(time_s, values_TC) + windower.finish()
+    if not windows:
         raise InputError(
             f"{file} has {len(values_TC)} samples; one window of {sensors.length_s:g} s needs"
             f" {sensors.num_samples} without a gap"
         )
-    windows = [values_TC[first : first + sensors.num_samples] for first in starts.tolist()]
-    return time_s[starts].tolist(), np.stack(windows)
+    return [item.start_s for item in windows], np.stack([item.values_TC for item in windows])
 
 
 def _print_predictions(answer: dict[str, Any], file: Path) -> None:

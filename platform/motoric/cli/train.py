@@ -42,19 +42,19 @@ def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
     from motoric.cluster.session import ray_session
     from motoric.core import storage
     from motoric.data.dataset import open_dataset
-    from motoric.training.split import split_subjects
+    from motoric.training.windows import check_split
     from motoric.workflows.train import train_model
 
     # What can be refused is refused before Ray is started.
     dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
-    split_subjects(dataset.subjects(), recipe.split)
+    check_split(recipe, dataset)
     workers = recipe.resources.num_workers
     num_cpus = int(workers * recipe.resources.cpus_per_worker) + 2
     with TrainingDisplay() as display:
         display.on_stage("connecting to Ray")
         with ray_session(settings, num_cpus=num_cpus):
             trained = train_model(recipe, settings, display)
-    print_evaluation(trained.evaluation)
+    print_evaluation(trained.evaluation, recipe.tested_on)
     if trained.registered is not None:
         found = trained.registered
         aliases = ", ".join(found.aliases) or "no alias"
@@ -64,9 +64,9 @@ def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
     return trained
 
 
-def print_evaluation(evaluation: Evaluation) -> None:
+def print_evaluation(evaluation: Evaluation, tested_on: str) -> None:
     """Print the per-subject table of an evaluation."""
-    table = Table(title="Accuracy on people never seen in training", title_justify="left")
+    table = Table(title=f"Accuracy on {tested_on}", title_justify="left")
     table.add_column("person")
     for name in ("windows", "accuracy", "whole recordings"):
         table.add_column(name, justify="right")

@@ -5,6 +5,8 @@
     │   ├── SettingsError        cluster.yaml, the environment, a deployment file
     │   ├── RecipeError          a recipe that does not fit the schema or its data
     │   ├── DatasetError         a dataset that is missing, broken or too small
+    │   │   ├── UnreadableError  a file of a recording that gives no usable sample or frame
+    │   │   └── NoSamplesError   a sound file that by nature holds none: settings, workout plans
     │   ├── ArtefactError        an artefact that is missing, changed or unreadable
     │   ├── MalformedBodyError   a request body that is not what the protocol says        HTTP 400
     │   ├── InputError           windows of the wrong shape, or with NaN values           HTTP 422
@@ -79,6 +81,20 @@ class DatasetError(UserError):
 
     title = "Unusable dataset"
     kind = "dataset"
+
+
+class UnreadableError(DatasetError):
+    """A file of a recording gives no usable sample or frame; ingest quarantines it."""
+
+    title = "Unreadable file"
+    kind = "unreadable"
+
+
+class NoSamplesError(DatasetError):
+    """A sound file that by its nature holds no samples; ingest counts it as skipped."""
+
+    title = "No samples"
+    kind = "no-samples"
 
 
 class ArtefactError(UserError):

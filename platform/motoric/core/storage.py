@@ -8,15 +8,19 @@ itself.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import posixpath
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs as pafs
 
 from motoric.core.errors import NotFoundError, SettingsError
+
+_BLOCK_BYTES = 4 * 2**20
 
 
 def is_absolute(uri: str) -> bool:
@@ -79,22 +83,85 @@ def read_bytes(uri: str) -> bytes:
         raise NotFoundError(f"nothing lies at {uri}") from error
 
 
+def open_input(uri: str) -> pa.NativeFile:
+    """Open one object as a seekable binary file; close it, or use it in a `with`.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    system, path = filesystem(uri)
+    try:
+        return system.open_input_file(path)
+    except FileNotFoundError as error:
+        raise NotFoundError(f"nothing lies at {uri}") from error
+
+
+def size(uri: str) -> int:
+    """Bytes of one object.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    system, path = filesystem(uri)
+    info = system.get_file_info(path)
+    if info.type != pafs.FileType.File:
+        raise NotFoundError(f"nothing lies at {uri}")
+    return int(info.size)
+
+
+def sha256(uri: str) -> str:
+    """SHA-256 of one object, read in blocks.
+
+    Raises:
+        NotFoundError: There is none.
+    """
+    digest = hashlib.sha256()
+    with open_input(uri) as stream:
+        while block := stream.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def copy_from(source_uri: str, uri: str) -> None:
+    """Copy one object in blocks; at `uri` stands all of it or nothing.
+
+    Raises:
+        NotFoundError: The source does not exist.
+    """
+    system, path = filesystem(uri)
+    with open_input(source_uri) as source:
+        if isinstance(system, pafs.LocalFileSystem):
+            _write_local(Path(path), iter(lambda: source.read(_BLOCK_BYTES), b""))
+            return
+        with system.open_output_stream(path) as stream:
+            while block := source.read(_BLOCK_BYTES):
+                stream.write(block)
+
+
+def remove_folder(uri: str) -> None:
+    """Remove everything below a folder or prefix, and the folder; nothing there is fine."""
+    system, path = filesystem(uri)
+    if system.get_file_info(path).type == pafs.FileType.Directory:
+        system.delete_dir(path)
+
+
 def write_bytes(uri: str, content: bytes) -> None:
     """Write one object atomically: a reader sees the old content or the new, never a part."""
     system, path = filesystem(uri)
     if isinstance(system, pafs.LocalFileSystem):
-        _write_local(Path(path), content)
+        _write_local(Path(path), [content])
         return
     with system.open_output_stream(path) as stream:
         stream.write(content)
 
 
-def _write_local(path: Path, content: bytes) -> None:
+def _write_local(path: Path, blocks: Iterable[bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         with partial.open("wb") as stream:
-            stream.write(content)
+            for block in blocks:
+                stream.write(block)
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(path)

@@ -1,27 +1,30 @@
 """Build a dataset from a source, with Ray Data reading and writing the recordings in parallel.
 
-In: a source and a URI. Out: a committed dataset. Each task writes one content-named file of
-streams; the driver writes the small tables and the card. The same source gives the same content
-digest whatever the number of workers.
+In: a source and a URI. Out: a committed dataset. Recordings that were read before and did not
+change are kept; a run that was killed goes on where it stopped. The same source gives the same
+content digest whatever the number of workers.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-import pyarrow as pa
-
 from motoric.core import storage
-from motoric.core.errors import DatasetError
-from motoric.data import tables
-from motoric.data.card import DatasetCard, FilePart, Tables, read_card, write_card
-from motoric.data.recording import Recording
-from motoric.data.sources import Source
+from motoric.core.errors import DatasetError, NotFoundError
+from motoric.data.card import DatasetCard, read_card
+from motoric.data.commit import Outcome, commit, known_recordings
+from motoric.data.ingest_settings import AlignmentSettings
+from motoric.data.part_writer import UNFINISHED, PartWriter
+from motoric.data.source import Source
 
-RECORDINGS_A_FILE = 20
+# A task reads at most so much, unless one recording alone is larger.
+GROUP_BYTES = 32 * 2**20
+GROUP_RECORDINGS = 16
+_SHOWN = 10
 
 OnProgress = Callable[[int, int], None]
 
@@ -32,204 +35,211 @@ def _silent(_done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildResult:
-    """What `build_dataset` did."""
+    """What `build_dataset` did.
+
+    Attributes:
+        card: The dataset's card.
+        reused: Nothing had changed, nothing was written.
+        num_added: Recordings that were not in the dataset before.
+        num_changed: Recordings that were read again because their files or settings changed.
+        num_removed: Recordings that the source does not have any more.
+    """
 
     card: DatasetCard
     reused: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartWriter:
-    """Writes the recordings of one group as one file; runs in a Ray Data task."""
-
-    source: Source
-    dataset_uri: str
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Write one item of `plan`; returns what `commit` needs of it."""
-        indices = [int(index) for index in row["indices"]]
-        recordings, rejected = _load_each(self.source, indices)
-        part = None
-        if recordings:
-            rows = tables.stream_rows(recordings)
-            part = tables.write_table(self.dataset_uri, "streams", rows).model_dump_json()
-        return {
-            "group": int(row["group"]),
-            "part": part,
-            "recordings": [_about(recording) for recording in recordings],
-            "rejected": rejected,
-        }
-
-
-def _load_each(source: Source, indices: list[int]) -> tuple[list[Recording], list[dict[str, str]]]:
-    """Load recordings one by one, so that a broken one is rejected and stops nothing else."""
-    recordings: list[Recording] = []
-    rejected: list[dict[str, str]] = []
-    ids = source.recording_ids()
-    for index in indices:
-        try:
-            recordings.extend(source.load([index]))
-        except (DatasetError, ValueError, OSError) as error:
-            rejected.append({"recording_id": ids[index], "reason": str(error)})
-    return recordings, rejected
-
-
-def _about(recording: Recording) -> dict[str, Any]:
-    return {
-        "recording_id": recording.recording_id,
-        "subject": recording.subject,
-        "duration_s": recording.duration_s,
-        "content_digest": tables.recording_digest(recording),
-        "metadata": [
-            {"key": key, "value": value} for key, value in sorted(recording.metadata.items())
-        ],
-        "annotations": [
-            {"start_s": item.start_s, "end_s": item.end_s, "label": item.label}
-            for item in recording.annotations
-        ],
-    }
-
-
-def _settings() -> dict[str, str]:
-    return {
-        "chunk_s": f"{tables.CHUNK_S:g}",
-        "recordings_a_file": str(RECORDINGS_A_FILE),
-    }
+    num_added: int = 0
+    num_changed: int = 0
+    num_removed: int = 0
 
 
 def unchanged(source: Source, uri: str) -> DatasetCard | None:
-    """The card of the dataset at `uri`, if it was built from the same files in the same way."""
+    """The card of the dataset at `uri`, if it was built from the same files in the same way.
+
+    A cheap look, for sources that tell all by a few digests; None where it takes a closer one.
+    """
+    digests = source.digests()
     try:
         card = read_card(uri)
     except DatasetError:
         return None
     same = (
-        card.name == source.name
-        and card.sources == source.digests()
-        and card.settings == _settings()
-        and card.streams == source.streams
+        bool(digests)
+        and card.name == source.name
+        and card.sources == digests
+        and card.settings == source.settings()
     )
     return card if same else None
 
 
-def build_dataset(source: Source, uri: str, *, on_progress: OnProgress = _silent) -> BuildResult:
-    """Build the dataset at `uri`, or keep it where nothing changed. Needs a running Ray.
+def build_dataset(
+    source: Source,
+    uri: str,
+    *,
+    copy_videos: bool = False,
+    alignment: AlignmentSettings | None = None,
+    strict: bool = False,
+    on_progress: OnProgress = _silent,
+) -> BuildResult:
+    """Bring the dataset at `uri` up to date with its source. Needs a running Ray.
 
     Args:
         source: Where recordings come from.
         uri: Folder or prefix of the dataset, on storage that all nodes share.
+        copy_videos: Copy videos into the dataset, so that it can move; else refer to them.
+        alignment: How videos are put on the clock of the sensors.
+        strict: Commit nothing if any input is rejected or had to be repaired.
         on_progress: Called with recordings done and in all.
 
     Raises:
-        DatasetError: Not one recording could be read.
+        DatasetError: Not one recording could be read, or `strict` and something is wrong.
     """
-    kept = unchanged(source, uri)
-    if kept is not None:
-        return BuildResult(card=kept, reused=True)
-    groups = _run(source, uri, on_progress)
-    return BuildResult(card=commit(source, uri, groups), reused=False)
+    writer = PartWriter(
+        source=source,
+        dataset_uri=uri,
+        copy_videos=copy_videos,
+        alignment=alignment or AlignmentSettings(),
+    )
+    known = known_at(uri)
+    outcome = _run(writer, plan(source, known), on_progress)
+    return conclude(source, uri, known, outcome, strict=strict)
 
 
-def plan(source: Source) -> list[dict[str, Any]]:
-    """Which recordings go into which file: fixed by the source alone, never by the workers."""
-    total = len(source.recording_ids())
-    return [
-        {"group": group, "indices": list(range(first, min(first + RECORDINGS_A_FILE, total)))}
-        for group, first in enumerate(range(0, total, RECORDINGS_A_FILE))
+def conclude(
+    source: Source, uri: str, known: Mapping[str, dict[str, Any]], outcome: Outcome, *, strict: bool
+) -> BuildResult:
+    """Commit what a run brought, unless it brought nothing new.
+
+    Raises:
+        DatasetError: As `build_dataset`.
+    """
+    outcome = replace(outcome, recordings=(*outcome.recordings, *(known[i] for i in outcome.kept)))
+    if strict:
+        _check_strict(outcome)
+    before = _card_or_none(uri)
+    earlier = {} if before is None else known_recordings(uri, before)
+    card = commit(source, uri, outcome, before)
+    storage.remove_folder(storage.join(uri, UNFINISHED))
+    now = {row["recording_id"]: row["source_digest"] for row in outcome.recordings}
+    return BuildResult(
+        card=card,
+        reused=before is not None and card == before,
+        num_added=len(set(now) - set(earlier)),
+        num_changed=sum(
+            earlier[name]["source_digest"] != digest
+            for name, digest in now.items()
+            if name in earlier
+        ),
+        num_removed=len(set(earlier) - set(now)),
+    )
+
+
+def _card_or_none(uri: str) -> DatasetCard | None:
+    try:
+        return read_card(uri)
+    except DatasetError:
+        return None
+
+
+def _check_strict(outcome: Outcome) -> None:
+    wrong = [
+        f"{row['source']}: {row['reason']}"
+        for row in outcome.quarantined
+        if row["kind"] == "rejected"
     ]
+    for row in outcome.recordings:
+        repairs = [flag["detail"] for flag in row["flags"] if flag["is_repair"]]
+        if repairs:
+            wrong.append(f"{row['source']}: {'; '.join(repairs)}")
+    if wrong:
+        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise DatasetError(
+            f"--strict: {len(wrong)} inputs are broken or needed repair, so nothing was committed: "
+            + "; ".join(sorted(wrong)[:_SHOWN])
+            + more
+        )
 
 
-def _run(source: Source, uri: str, on_progress: OnProgress) -> list[dict[str, Any]]:
+def plan(source: Source, known: Mapping[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Which recordings are read together: fixed by the source alone, never by the workers.
+
+    Args:
+        source: Where recordings come from.
+        known: Recordings that were read before, by id.
+    """
+    groups: list[list[dict[str, Any]]] = [[]]
+    num_bytes = 0
+    for index, item in enumerate(source.items()):
+        if groups[-1] and (
+            num_bytes + item.num_bytes > GROUP_BYTES or len(groups[-1]) >= GROUP_RECORDINGS
+        ):
+            groups.append([])
+            num_bytes = 0
+        num_bytes += item.num_bytes
+        before = known.get(item.recording_id)
+        groups[-1].append(
+            {
+                "index": index,
+                "recording_id": item.recording_id,
+                "place": item.place,
+                "known_digest": None if before is None else before["source_digest"],
+            }
+        )
+    return [{"group": number, "items": items} for number, items in enumerate(groups) if items]
+
+
+def known_at(uri: str) -> dict[str, dict[str, Any]]:
+    """Recordings that lie at a URI already, committed or left by a run that was killed, by id."""
+    return {**known_recordings(uri), **_unfinished(uri)}
+
+
+def _unfinished(uri: str) -> dict[str, dict[str, Any]]:
+    """What tasks of a run that was killed had finished, by recording."""
+    folder = storage.join(uri, UNFINISHED)
+    found: dict[str, dict[str, Any]] = {}
+    for name in storage.list_names(folder):
+        try:
+            result = json.loads(storage.read_bytes(storage.join(folder, name)))
+        except NotFoundError:  # another run has just committed
+            continue
+        for row in result["recordings"]:
+            found[row["recording_id"]] = {**row, "_part": result["part"]}
+    return found
+
+
+def _run(writer: PartWriter, tasks: list[dict[str, Any]], on_progress: OnProgress) -> Outcome:
     import ray.data
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    items = plan(source)
-    total = sum(len(item["indices"]) for item in items)
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map(
-        PartWriter(source=source, dataset_uri=uri)
-    )
-    # Ray Data sets its own log levels when a dataset is made, so this comes after.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    groups, done = [], 0
+    total = sum(len(task["items"]) for task in tasks)
     on_progress(0, total)
-    for row in dataset.iter_rows():
-        groups.append(row)
-        done += len(row["recordings"]) + len(row["rejected"])
-        on_progress(done, total)
-    return sorted(groups, key=lambda row: int(row["group"]))
+    results: list[dict[str, Any]] = []
+    if tasks:
+        rows = [{"task": json.dumps(task)} for task in tasks]
+        dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(writer)
+        # Ray Data sets its own log levels when a dataset is made, so this comes after.
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        done = 0
+        for row in dataset.iter_rows():
+            result = json.loads(row["result"])
+            results.append(result)
+            done += sum(len(result[name]) for name in ("recordings", "quarantined", "kept"))
+            on_progress(done, total)
+    return gather(results)
 
 
-def commit(source: Source, uri: str, groups: list[dict[str, Any]]) -> DatasetCard:
-    """Write the small tables, then the card, which is the commit.
-
-    Args:
-        source: Where the recordings came from.
-        uri: Folder or prefix of the dataset.
-        groups: What `PartWriter` returned for each item of `plan`.
-
-    Raises:
-        DatasetError: Not one recording could be read.
-    """
-    about = [row for group in groups for row in group["recordings"]]
-    rejected = [row for group in groups for row in group["rejected"]]
-    if not about:
-        reasons = "; ".join(sorted({row["reason"] for row in rejected})) or "the source is empty"
-        raise DatasetError(f"no recording of {source.name} could be read: {reasons}")
-    annotations = [
-        {"recording_id": row["recording_id"], **item}
-        for row in about
-        for item in row["annotations"]
-    ]
-    columns = tables.RECORDINGS.names
-    recordings = [
-        {name: row[name] for name in columns}
-        | {"metadata": [(item["key"], item["value"]) for item in row["metadata"]]}
-        for row in about
-    ]
-    written = {
-        kind: tables.write_table(uri, kind, pa.Table.from_pylist(rows, schema=schema))
-        for kind, rows, schema in (
-            ("recordings", recordings, tables.RECORDINGS),
-            ("annotations", annotations, tables.ANNOTATIONS),
-            ("quarantine", rejected, tables.QUARANTINE),
-        )
-    }
-    labels = [tuple(sorted({item["label"] for item in row["annotations"]})) for row in about]
-    card = DatasetCard(
-        name=source.name,
-        description=source.description,
-        source=source.origin,
-        content_digest=tables.dataset_digest(
-            {row["recording_id"]: row["content_digest"] for row in about}
-        ),
-        sources=source.digests(),
-        settings=_settings(),
-        streams=source.streams,
-        num_recordings=len(about),
-        num_quarantined=len(rejected),
-        duration_s=sum(row["duration_s"] for row in about),
-        recordings_by_label=_count(label for found in labels for label in found),
-        recordings_by_subject=_count(row["subject"] for row in about),
-        tables=Tables(
-            recordings=(written["recordings"],),
-            annotations=(written["annotations"],),
-            quarantine=(written["quarantine"],),
-            streams=tuple(
-                FilePart.model_validate_json(group["part"]) for group in groups if group["part"]
-            ),
-        ),
+def gather(results: list[dict[str, Any]]) -> Outcome:
+    """What all tasks brought, in the order of the groups."""
+    ordered = sorted(results, key=lambda result: int(result["group"]))
+    recordings = tuple(
+        {**row, "_part": result["part"]} for result in ordered for row in result["recordings"]
     )
-    write_card(uri, card)
-    return card
-
-
-def _count(values: Any) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for value in values:
-        counts[value] = counts.get(value, 0) + 1
-    return dict(sorted(counts.items()))
+    return Outcome(
+        recordings=recordings,
+        quarantined=tuple(row for result in ordered for row in result["quarantined"]),
+        kept=tuple(name for result in ordered for name in result["kept"]),
+    )
 
 
 def default_uri(storage_uri: str, name: str) -> str:

@@ -5,6 +5,7 @@ Writing this one object is the commit: files that no card names are not part of 
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -14,6 +15,7 @@ from motoric.core.errors import DatasetError, NotFoundError
 from motoric.core.settings import describe
 
 CARD = "dataset.json"
+SCHEMA_VERSION: Literal[2] = 2
 
 
 class _Part(BaseModel):
@@ -21,18 +23,32 @@ class _Part(BaseModel):
 
 
 class ChannelCard(_Part):
-    """One channel of a stream."""
+    """One channel of a stream.
+
+    `unit` is empty where nobody said it, and `mixed` where recordings have it in several: then the
+    table of recordings says which each has.
+    """
 
     name: str
     unit: str
 
 
 class StreamCard(_Part):
-    """One stream that the recordings of the dataset have."""
+    """One stream that recordings of the dataset have; they may lack some of its channels."""
 
     name: str
     rate_hz: float
+    """The rate that most of its recorded time has."""
+    min_rate_hz: float
+    max_rate_hz: float
     channels: tuple[ChannelCard, ...]
+    num_recordings: int
+    num_samples: int
+
+    @property
+    def has_one_rate(self) -> bool:
+        """Whether all recordings run at `rate_hz`."""
+        return self.max_rate_hz - self.min_rate_hz <= 1e-6 * self.rate_hz
 
 
 class FilePart(_Part):
@@ -54,18 +70,23 @@ class Tables(_Part):
 
 
 class DatasetCard(_Part):
-    """Everything about a dataset but its samples."""
+    """Everything about a dataset but its samples and pixels."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = SCHEMA_VERSION
     name: str
     description: str
     source: str
     content_digest: str
     sources: dict[str, str]
+    """SHA-256 of source files that are not of one recording alone, by name; each recording's own
+    stands in the table of recordings."""
     settings: dict[str, str]
     streams: tuple[StreamCard, ...]
     num_recordings: int
+    num_videos: int
+    num_repaired: int
     num_quarantined: int
+    num_skipped: int
     duration_s: float
     recordings_by_label: dict[str, int]
     recordings_by_subject: dict[str, int]
@@ -80,7 +101,7 @@ class DatasetCard(_Part):
         for stream in self.streams:
             if stream.name == name:
                 return stream
-        known = ", ".join(stream.name for stream in self.streams)
+        known = ", ".join(stream.name for stream in self.streams) or "none"
         raise DatasetError(f"dataset {self.name!r} has no stream {name!r} (it has: {known})")
 
 
@@ -100,9 +121,24 @@ def read_card(uri: str) -> DatasetCard:
         content = storage.read_bytes(place)
     except NotFoundError as error:
         raise DatasetError(
-            f"no dataset at {uri}: `motoric datasets build watch-exercises --out {uri}` makes one"
+            f"no dataset at {uri}: `motoric ingest FOLDER --out {uri}` makes one of your files,"
+            f" `motoric datasets build watch-exercises --out {uri}` one of real recordings"
         ) from error
     try:
         return DatasetCard.model_validate_json(content)
     except ValidationError as error:
+        found = _schema_version(content)
+        if isinstance(found, int) and found != SCHEMA_VERSION:
+            raise DatasetError(
+                f"{place} has schema_version {found}, this Motoric reads {SCHEMA_VERSION}:"
+                " build or ingest the dataset again"
+            ) from error
         raise DatasetError(f"{place}: {describe(error)}") from error
+
+
+def _schema_version(content: bytes) -> object:
+    try:
+        document = json.loads(content)
+    except ValueError:
+        return None
+    return document.get("schema_version") if isinstance(document, dict) else None

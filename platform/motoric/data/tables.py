@@ -1,32 +1,87 @@
 """The Parquet tables of a dataset, and the digest of what they say.
 
-`streams` holds chunks of at most 60 s of one stream, sorted by (recording_id, stream, chunk):
-`values` is row-major (samples x channels), channels as in the card. Files are content-named, so
-writing one twice is harmless.
+`streams` holds chunks of at most 60 s of one stream, sorted by (recording_id, stream, chunk) in row
+groups of bounded size: `values` is row-major (samples x channels), in the order of the row's
+`channels`; streams that need double precision (positions in degrees) have `values_f64` instead.
+Files are content-named, so writing one twice is harmless. A recording's rows count only in the file
+that the table of recordings names as its `part`.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from motoric.core import storage
 from motoric.data.card import FilePart
-from motoric.data.recording import Recording, Stream
+from motoric.data.recording import Channel
 
 CHUNK_S = 60.0
 _ROW_GROUP_ROWS = 64
+_ROW_GROUP_BYTES = 8 * 2**20
 
+_FLAG = pa.struct(
+    [
+        ("kind", pa.string()),
+        ("detail", pa.string()),
+        ("stream", pa.string()),
+        ("channel", pa.string()),
+        ("count", pa.int64()),
+        ("is_repair", pa.bool_()),
+    ]
+)
+_STREAM_SUMMARY = pa.struct(
+    [
+        ("stream", pa.string()),
+        ("channels", pa.list_(pa.struct([("name", pa.string()), ("unit", pa.string())]))),
+        ("rate_hz", pa.float64()),
+        ("num_samples", pa.int64()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("num_gaps", pa.int64()),
+        ("gap_s", pa.float64()),
+    ]
+)
+_VIDEO = pa.struct(
+    [
+        ("uri", pa.string()),
+        ("sha256", pa.string()),
+        ("num_bytes", pa.int64()),
+        ("codec", pa.string()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("rotation_deg", pa.int32()),
+        ("num_frames", pa.int64()),
+        ("duration_s", pa.float64()),
+        ("rate_hz", pa.float64()),
+        ("is_variable_rate", pa.bool_()),
+        ("offset_s", pa.float64()),
+        ("offset_method", pa.string()),
+        ("offset_confidence", pa.float64()),
+    ]
+)
 RECORDINGS = pa.schema(
     [
         ("recording_id", pa.string()),
         ("subject", pa.string()),
         ("duration_s", pa.float64()),
+        ("start_time_s", pa.float64()),
         ("content_digest", pa.string()),
+        ("source_digest", pa.string()),
+        ("source", pa.string()),
+        ("part", pa.string()),
+        ("streams", pa.list_(_STREAM_SUMMARY)),
+        ("video", _VIDEO),
+        ("flags", pa.list_(_FLAG)),
         ("metadata", pa.map_(pa.string(), pa.string())),
     ]
 )
@@ -38,58 +93,174 @@ ANNOTATIONS = pa.schema(
         ("label", pa.string()),
     ]
 )
-QUARANTINE = pa.schema([("recording_id", pa.string()), ("reason", pa.string())])
+QUARANTINE = pa.schema(
+    [
+        ("recording_id", pa.string()),
+        ("source", pa.string()),
+        ("kind", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
 STREAMS = pa.schema(
     [
         ("recording_id", pa.string()),
         ("stream", pa.string()),
         ("chunk", pa.int32()),
         ("rate_hz", pa.float64()),
+        ("channels", pa.list_(pa.string())),
         ("time_s", pa.list_(pa.float64())),
         ("values", pa.list_(pa.float32())),
+        ("values_f64", pa.list_(pa.float64())),
     ]
 )
 
 
-def _chunks(stream: Stream) -> Iterator[tuple[int, slice]]:
-    """Slices of at most `CHUNK_S` seconds, by the samples' times."""
-    number = np.floor((stream.time_s - stream.time_s[0]) / CHUNK_S).astype(np.int64)
-    starts = np.flatnonzero(np.diff(number, prepend=-1))
-    ends = np.append(starts[1:], len(number))
-    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
-        yield int(number[start]), slice(start, end)
+def dtype_of(channels: Iterable[Channel]) -> type[np.float32 | np.float64]:
+    """Precision that a stream is kept in: degrees of latitude need more than float32's metre."""
+    return np.float64 if any(channel.unit == "deg" for channel in channels) else np.float32
 
 
-def stream_rows(recordings: Iterable[Recording]) -> pa.Table:
-    """The rows of the `streams` table for some recordings, sorted."""
-    columns: dict[str, list[object]] = {name: [] for name in STREAMS.names}
-    for recording in sorted(recordings, key=lambda item: item.recording_id):
-        for stream in sorted(recording.streams, key=lambda item: item.name):
-            for number, part in _chunks(stream):
-                columns["recording_id"].append(recording.recording_id)
-                columns["stream"].append(stream.name)
-                columns["chunk"].append(number)
-                columns["rate_hz"].append(stream.rate_hz)
-                columns["time_s"].append(stream.time_s[part])
-                columns["values"].append(stream.values_TC[part].reshape(-1))
-    return pa.table(columns, schema=STREAMS)
+class PartFile:
+    """Writes one content-named file of streams in bounded memory; used in a `with`.
+
+    Args:
+        dataset_uri: The dataset that it belongs to.
+    """
+
+    def __init__(self, dataset_uri: str) -> None:
+        self._dataset_uri = dataset_uri
+        self._folder = tempfile.TemporaryDirectory(prefix="motoric-part-")
+        self._path = Path(self._folder.name) / "part.parquet"
+        self._writer = pq.ParquetWriter(self._path, STREAMS, compression="zstd")
+        self._columns = _empty_columns()
+        self._pending_bytes = 0
+        self.num_rows = 0
+
+    def __enter__(self) -> PartFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.close()
+        self._folder.cleanup()
+
+    def add(
+        self,
+        *,
+        recording_id: str,
+        stream: str,
+        chunk: int,
+        rate_hz: float,
+        channels: tuple[Channel, ...],
+        time_s: NDArray[np.float64],
+        values_TC: NDArray[np.float32] | NDArray[np.float64],
+    ) -> None:
+        """Add one chunk; chunks come sorted by (recording_id, stream, chunk) within a recording."""
+        is_double = values_TC.dtype == np.float64
+        row = {
+            "recording_id": recording_id,
+            "stream": stream,
+            "chunk": chunk,
+            "rate_hz": rate_hz,
+            "channels": [channel.name for channel in channels],
+            "time_s": time_s,
+            "values": None if is_double else values_TC.reshape(-1),
+            "values_f64": values_TC.reshape(-1) if is_double else None,
+        }
+        for name, value in row.items():
+            self._columns[name].append(value)
+        self.num_rows += 1
+        self._pending_bytes += time_s.nbytes + values_TC.nbytes
+        if (
+            self._pending_bytes >= _ROW_GROUP_BYTES
+            or len(self._columns["chunk"]) >= _ROW_GROUP_ROWS
+        ):
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._columns["chunk"]:
+            self._writer.write_table(pa.table(self._columns, schema=STREAMS))
+        self._columns = _empty_columns()
+        self._pending_bytes = 0
+
+    def close(self) -> FilePart | None:
+        """Put the file into the dataset; None where it has no rows."""
+        self._flush()
+        self._writer.close()
+        if not self.num_rows:
+            return None
+        sha256 = storage.sha256(str(self._path))
+        path = f"streams/{sha256[:32]}.parquet"
+        storage.copy_from(str(self._path), storage.join(self._dataset_uri, path))
+        return FilePart(
+            path=path,
+            sha256=sha256,
+            num_rows=self.num_rows,
+            num_bytes=self._path.stat().st_size,
+        )
 
 
-def recording_digest(recording: Recording) -> str:
-    """Digest of what a recording says, whatever files or chunks it lies in."""
+def _empty_columns() -> dict[str, list[Any]]:
+    return {name: [] for name in STREAMS.names}
+
+
+class StreamDigest:
+    """Digest of one stream as its chunks pass by."""
+
+    def __init__(self, name: str, rate_hz: float, channels: tuple[Channel, ...]) -> None:
+        self._digest = hashlib.sha256()
+        described = " ".join(f"{channel.name}[{channel.unit}]" for channel in channels)
+        self._digest.update(f"{name} {rate_hz!r} {described}\n".encode())
+
+    def update(
+        self,
+        time_s: NDArray[np.float64],
+        values_TC: NDArray[np.float32] | NDArray[np.float64],
+    ) -> None:
+        """Add the rows of one chunk."""
+        rows = np.empty((len(time_s), 1 + values_TC.shape[1]), dtype="<f8")
+        rows[:, 0] = time_s
+        rows[:, 1:] = values_TC
+        self._digest.update(rows.tobytes())
+
+    def hexdigest(self) -> str:
+        """The digest so far; it does not depend on where chunks end."""
+        return self._digest.hexdigest()
+
+
+def recording_digest(
+    *,
+    recording_id: str,
+    subject: str,
+    annotations: Iterable[tuple[float, float, str]],
+    streams: Mapping[str, str],
+    video: str | None,
+) -> str:
+    """Digest of what a recording says, whatever files or chunks it lies in.
+
+    Args:
+        recording_id: Its id.
+        subject: The person.
+        annotations: Start (s), end (s) and label of each.
+        streams: Digest of each stream by its name.
+        video: The video's digest and its offset, if there is one.
+    """
     digest = hashlib.sha256()
-    digest.update(f"{recording.recording_id}\n{recording.subject}\n".encode())
-    for annotation in recording.annotations:
-        line = f"{annotation.start_s!r} {annotation.end_s!r} {annotation.label}\n"
-        digest.update(line.encode())
-    for stream in sorted(recording.streams, key=lambda item: item.name):
-        digest.update(f"{stream.name} {stream.rate_hz!r} {stream.values_TC.shape[1]}\n".encode())
-        digest.update(np.ascontiguousarray(stream.time_s, dtype="<f8").tobytes())
-        digest.update(np.ascontiguousarray(stream.values_TC, dtype="<f4").tobytes())
+    digest.update(f"{recording_id}\n{subject}\n".encode())
+    for start_s, end_s, label in annotations:
+        digest.update(f"{start_s!r} {end_s!r} {label}\n".encode())
+    for name in sorted(streams):
+        digest.update(f"{name} {streams[name]}\n".encode())
+    if video is not None:
+        digest.update(f"video {video}\n".encode())
     return digest.hexdigest()
 
 
-def dataset_digest(by_recording: dict[str, str]) -> str:
+def dataset_digest(by_recording: Mapping[str, str]) -> str:
     """Digest of a dataset from the digests of its recordings."""
     digest = hashlib.sha256()
     for recording_id in sorted(by_recording):
@@ -98,9 +269,9 @@ def dataset_digest(by_recording: dict[str, str]) -> str:
 
 
 def write_table(dataset_uri: str, kind: str, table: pa.Table) -> FilePart:
-    """Write one content-named Parquet file under the dataset."""
+    """Write one small content-named Parquet file under the dataset."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", row_group_size=_ROW_GROUP_ROWS)
+    pq.write_table(table, sink, compression="zstd")
     content = sink.getvalue().to_pybytes()
     sha256 = hashlib.sha256(content).hexdigest()
     path = f"{kind}/{sha256[:32]}.parquet"
@@ -109,7 +280,7 @@ def write_table(dataset_uri: str, kind: str, table: pa.Table) -> FilePart:
 
 
 def read_table(dataset_uri: str, parts: Iterable[FilePart], schema: pa.Schema) -> pa.Table:
-    """Read the files of one table."""
+    """Read the files of one small table."""
     tables = []
     for part in parts:
         system, path = storage.filesystem(storage.join(dataset_uri, part.path))

@@ -1,23 +1,144 @@
 """Windows: fixed spans of one stream, with the label of the annotation that covers them.
 
-Axes: B windows, T samples of a window, C channels. Pure numpy, no Ray.
+In: samples of a stream as they were recorded. Out: windows at one rate, each with the context that
+filters need before it. A file and a live stream are cut by the same `Windower`.
+
+Axes: B windows, T samples of a window and its context, C channels. Pure numpy, no Ray.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError
 from motoric.data.recording import Annotation, Recording, Stream
+from motoric.data.resampling import Resampler, SegmentPart, Values
 
-# A step of more than this many sample periods is a gap; no window crosses one.
-_GAP_PERIODS = 1.5
 _TIME_TOLERANCE_S = 1e-6
+_RATE_TOLERANCE_HZ = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One window of a stream.
+
+    Attributes:
+        start_s: Start of the window, after its context, in the time of the stream.
+        values_TC: Shape (context + T, C), float32, read-only.
+    """
+
+    start_s: float
+    values_TC: NDArray[np.float32]
+
+
+class Windower:
+    """Cuts one stream into windows at one rate, incrementally.
+
+    Windows stand on a grid of `hop_s` from the start of each segment (see `Resampler`) and cross no
+    gap. Where a segment has less than `context_s` before a window, its first sample is repeated.
+    The windows do not depend on how the samples are cut into pushes. Held between pushes: what the
+    resampler holds, and the context and length of one window.
+
+    Args:
+        native_rate_hz: Nominal rate of the stream.
+        rate_hz: Rate of the windows.
+        length_s: Length of a window.
+        hop_s: From one window's start to the next.
+        context_s: Time before each window that its array holds too.
+        max_gap_s: Longest gap that is filled by interpolation.
+        origin_s: Time of the grid's first row; by default that of the first sample.
+
+    Raises:
+        DatasetError: A rate is not above 0, or the length is not one sample.
+    """
+
+    def __init__(
+        self,
+        *,
+        native_rate_hz: float,
+        rate_hz: float,
+        length_s: float,
+        hop_s: float,
+        context_s: float = 0.0,
+        max_gap_s: float = 0.0,
+        origin_s: float | None = None,
+    ) -> None:
+        self._resampler = Resampler(
+            native_rate_hz=native_rate_hz,
+            target_rate_hz=rate_hz,
+            max_gap_s=max_gap_s,
+            origin_s=origin_s,
+        )
+        self.rate_hz = rate_hz
+        self.num_samples = round(length_s * rate_hz)
+        self.hop_samples = max(1, round(hop_s * rate_hz))
+        self.num_context_samples = round(context_s * rate_hz)
+        if self.num_samples < 1:
+            raise DatasetError(
+                f"a window of {length_s:g} s holds no sample at {rate_hz:g} Hz: make length_s"
+                f" {1 / rate_hz:g} or more"
+            )
+        self._segment = -1
+        self._segment_start_s = 0.0
+        # Counted in rows of the segment; the context of its first window lies below 0.
+        self._next_start = 0
+        self._base = 0
+        self._rows_TC: NDArray[np.float32] = np.empty((0, 0), dtype=np.float32)
+
+    @property
+    def num_held(self) -> int:
+        """Samples and rows held for windows to come."""
+        return self._resampler.num_held + len(self._rows_TC)
+
+    def push(self, time_s: NDArray[np.float64], values_TC: Values) -> list[Window]:
+        """Take the next samples; gives the windows that they complete.
+
+        Args:
+            time_s: Shape (T,), increasing, also from push to push.
+            values_TC: Shape (T, C). What is not finite is a missing value.
+
+        Raises:
+            InputError: The times do not increase, or the shapes do not fit.
+        """
+        return self._cut(self._resampler.push(time_s, values_TC))
+
+    def finish(self) -> list[Window]:
+        """The windows that were waiting for more samples. Call it once, after the last push."""
+        return self._cut(self._resampler.finish())
+
+    def _cut(self, parts: list[SegmentPart]) -> list[Window]:
+        windows: list[Window] = []
+        for part in parts:
+            rows_TC = part.values_TC.astype(np.float32)
+            if part.segment != self._segment:
+                self._segment, self._segment_start_s = part.segment, part.start_s
+                self._next_start, self._base = 0, -self.num_context_samples
+                self._rows_TC = np.repeat(rows_TC[:1], self.num_context_samples, axis=0)
+            self._rows_TC = np.concatenate([self._rows_TC, rows_TC])
+            self._rows_TC.flags.writeable = False
+            windows.extend(self._complete())
+        return windows
+
+    def _complete(self) -> Iterator[Window]:
+        """The windows whose last sample is there; rows before the next context are forgotten."""
+        num_rows = self.num_context_samples + self.num_samples
+        first = self._next_start - self.num_context_samples - self._base
+        if first + num_rows <= len(self._rows_TC):
+            views_BCT = sliding_window_view(self._rows_TC, num_rows, axis=0)
+            views_BCT = views_BCT[first :: self.hop_samples]
+            for values_CT in views_BCT:
+                start_s = self._segment_start_s + self._next_start / self.rate_hz
+                yield Window(start_s=start_s, values_TC=values_CT.T)
+                self._next_start += self.hop_samples
+        num_old = self._next_start - self.num_context_samples - self._base
+        num_old = min(num_old, len(self._rows_TC))
+        self._rows_TC = self._rows_TC[num_old:].copy()
+        self._base += num_old
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +146,11 @@ class WindowSet:
     """Labelled windows of some recordings, in the order of the recordings and of time.
 
     Attributes:
-        windows_BTC: Raw values, float32.
+        windows_BTC: Raw values, float32; the first samples of each are its context, if any.
         labels_B: Index into `classes`.
         subjects: Subject of each window.
         recording_ids: Recording of each window.
-        start_s_B: Start of each window in its recording.
+        start_s_B: Start of each window, after its context, in its recording.
         classes: Class names.
     """
 
@@ -44,26 +165,6 @@ class WindowSet:
         return len(self.windows_BTC)
 
 
-def window_starts(
-    time_s: NDArray[np.float64], *, rate_hz: float, num_samples: int, hop_samples: int
-) -> NDArray[np.int64]:
-    """First sample of each window: every `hop_samples` within each stretch that has no gap.
-
-    Args:
-        time_s: Shape (T,), increasing.
-        rate_hz: Nominal rate.
-        num_samples: Samples of a window.
-        hop_samples: Samples from one window to the next.
-    """
-    breaks = np.flatnonzero(np.diff(time_s) > _GAP_PERIODS / rate_hz) + 1
-    edges = [0, *breaks.tolist(), len(time_s)]
-    starts = [
-        np.arange(first, last - num_samples + 1, hop_samples)
-        for first, last in itertools.pairwise(edges)
-    ]
-    return np.concatenate(starts).astype(np.int64)
-
-
 def covering_label(annotations: Sequence[Annotation], start_s: float, end_s: float) -> str | None:
     """Label of the one annotation that covers the whole span, or None."""
     for annotation in annotations:
@@ -76,17 +177,13 @@ def covering_label(annotations: Sequence[Annotation], start_s: float, end_s: flo
 
 
 def _labelled(
-    recording: Recording, stream: Stream, num_samples: int, hop_samples: int
-) -> Iterator[tuple[NDArray[np.float32], str, float]]:
-    starts = window_starts(
-        stream.time_s, rate_hz=stream.rate_hz, num_samples=num_samples, hop_samples=hop_samples
-    )
-    for start in starts.tolist():
-        start_s = float(stream.time_s[start])
-        end_s = float(stream.time_s[start + num_samples - 1]) + 1 / stream.rate_hz
-        label = covering_label(recording.annotations, start_s, end_s)
+    recording: Recording, time_s: NDArray[np.float64], values_TC: Values, windower: Windower
+) -> Iterator[tuple[Window, str]]:
+    length_s = windower.num_samples / windower.rate_hz
+    for window in windower.push(time_s, values_TC) + windower.finish():
+        label = covering_label(recording.annotations, window.start_s, window.start_s + length_s)
         if label is not None:
-            yield stream.values_TC[start : start + num_samples], label, start_s
+            yield window, label
 
 
 def cut_windows(
@@ -97,14 +194,30 @@ def cut_windows(
     length_s: float,
     hop_s: float,
     classes: Sequence[str],
+    context_s: float = 0.0,
+    max_gap_s: float = 0.0,
+    channels: Sequence[str] | None = None,
+    resample: bool = False,
 ) -> WindowSet:
     """Cut recordings into labelled windows; spans without one clear label are left out.
 
+    Args:
+        recordings: What to cut.
+        stream_name: Stream of each recording.
+        rate_hz: Rate of the windows.
+        length_s: Length of a window; its label is that of this span, without the context.
+        hop_s: From one window's start to the next.
+        classes: Names of the classes.
+        context_s: Time before each window that its array holds too.
+        max_gap_s: Longest gap, or run of missing values, that is filled by interpolation; no window
+            crosses a longer one.
+        channels: Names of the channels to take, in this order; by default all.
+        resample: Bring streams of other rates to `rate_hz`, instead of refusing them.
+
     Raises:
-        DatasetError: A recording lacks the stream or has another rate, an unknown label or values
-            that are not finite; or there is not one window in all.
+        DatasetError: A recording lacks the stream or a channel, has another rate (without
+            `resample`) or an unknown label; or there is not one window in all.
     """
-    num_samples, hop_samples = round(length_s * rate_hz), max(1, round(hop_s * rate_hz))
     index_of = {label: index for index, label in enumerate(classes)}
     windows: list[NDArray[np.float32]] = []
     labels: list[int] = []
@@ -112,15 +225,24 @@ def cut_windows(
     recording_ids: list[str] = []
     starts_s: list[float] = []
     for recording in recordings:
-        stream = _find_stream(recording, stream_name, rate_hz)
-        for values_TC, label, start_s in _labelled(recording, stream, num_samples, hop_samples):
+        stream = recording.stream(stream_name)
+        windower = Windower(
+            native_rate_hz=_native_rate_hz(recording, stream, rate_hz, resample=resample),
+            rate_hz=rate_hz,
+            length_s=length_s,
+            hop_s=hop_s,
+            context_s=context_s,
+            max_gap_s=max_gap_s,
+        )
+        values_TC = _chosen(recording, stream, channels)
+        for window, label in _labelled(recording, stream.time_s, values_TC, windower):
             if label not in index_of:
                 raise DatasetError(f"{recording.recording_id}: label {label!r} is not a class")
-            windows.append(values_TC)
+            windows.append(window.values_TC)
             labels.append(index_of[label])
             subjects.append(recording.subject)
             recording_ids.append(recording.recording_id)
-            starts_s.append(start_s)
+            starts_s.append(window.start_s)
     if not windows:
         raise DatasetError(
             f"no labelled window of {length_s:g} s fits these recordings: shorten window.length_s"
@@ -135,18 +257,28 @@ def cut_windows(
     )
 
 
-def _find_stream(recording: Recording, name: str, rate_hz: float) -> Stream:
-    for stream in recording.streams:
-        if stream.name != name:
-            continue
-        if abs(stream.rate_hz - rate_hz) > 1e-6:
-            raise DatasetError(
-                f"{recording.recording_id}: stream {name!r} runs at {stream.rate_hz:g} Hz,"
-                f" the others at {rate_hz:g} Hz"
-            )
-        if not np.isfinite(stream.values_TC).all():
-            raise DatasetError(
-                f"{recording.recording_id}: stream {name!r} has NaN or infinite values"
-            )
-        return stream
-    raise DatasetError(f"{recording.recording_id} has no stream {name!r}")
+def _native_rate_hz(
+    recording: Recording, stream: Stream, rate_hz: float, *, resample: bool
+) -> float:
+    if abs(stream.rate_hz - rate_hz) <= _RATE_TOLERANCE_HZ:
+        return rate_hz
+    if resample:
+        return stream.rate_hz
+    raise DatasetError(
+        f"{recording.recording_id}: stream {stream.name!r} runs at {stream.rate_hz:g} Hz,"
+        f" the others at {rate_hz:g} Hz"
+    )
+
+
+def _chosen(recording: Recording, stream: Stream, channels: Sequence[str] | None) -> Values:
+    """The values of the channels asked for, by name."""
+    if channels is None:
+        return stream.values_TC
+    column_of = {channel.name: column for column, channel in enumerate(stream.channels)}
+    missing = [name for name in channels if name not in column_of]
+    if missing:
+        raise DatasetError(
+            f"{recording.recording_id}: stream {stream.name!r} has no channel"
+            f" {', '.join(missing)} (it has: {', '.join(column_of)})"
+        )
+    return stream.values_TC[:, [column_of[name] for name in channels]]

@@ -34,7 +34,7 @@ def export_onnx(network: nn.Module, signature: Signature) -> bytes:
     """Export `network` with softmax on top."""
     module = _Probabilities(network).eval()
     sensors = signature.sensors
-    example = torch.zeros(2, sensors.num_samples, sensors.num_channels)
+    example = torch.zeros(2, sensors.num_samples, signature.num_prepared_channels)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     logging.getLogger("onnxscript").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():

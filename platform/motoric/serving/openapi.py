@@ -105,7 +105,7 @@ def example_window(sensors: SensorInput) -> list[list[float]]:
     channels = range(sensors.num_channels)
     return [
         [round(0.01 * sample + channel, 2) for channel in channels]
-        for sample in range(sensors.num_samples)
+        for sample in range(sensors.num_input_samples)
     ]
 
 
@@ -131,14 +131,20 @@ def _document(title: str, about: str, root: str, paths: Json) -> Json:
 
 def _describe(sensors: SensorInput) -> str:
     channels = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
+    context = (
+        f", the first {sensors.num_context_samples} of them context that filters need,"
+        if sensors.num_context_samples
+        else ""
+    )
+    length_s = sensors.num_input_samples / sensors.rate_hz
     return (
-        f"A window holds {sensors.num_samples} samples at {sensors.rate_hz:g} Hz "
-        f"({sensors.length_s:g} s) of {sensors.num_channels} channels, in this order: {channels}."
+        f"A window holds {sensors.num_input_samples} samples at {sensors.rate_hz:g} Hz "
+        f"({length_s:g} s){context} of {sensors.num_channels} channels, in this order: {channels}."
     )
 
 
 def _window_schema(sensors: SensorInput) -> Json:
-    channels, samples = sensors.num_channels, sensors.num_samples
+    channels, samples = sensors.num_channels, sensors.num_input_samples
     sample = {
         "type": "array",
         "items": {"type": "number"},

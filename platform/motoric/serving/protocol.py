@@ -40,10 +40,10 @@ class WindowParser:
 
     def __init__(self, sensors: SensorInput) -> None:
         self.sensors = sensors
-        self._num_samples = sensors.num_samples
+        self._num_samples = sensors.num_input_samples
         self._row_lengths = {sensors.num_channels}
-        self._shape = (-1, sensors.num_samples, sensors.num_channels)
-        self._pack = struct.Struct(f"={sensors.num_samples * sensors.num_channels}f").pack
+        self._shape = (-1, sensors.num_input_samples, sensors.num_channels)
+        self._pack = struct.Struct(f"={sensors.num_input_samples * sensors.num_channels}f").pack
 
     def parse(self, body: bytes) -> Windows:
         """Read windows of shape (B, T, C), B at least 1, finite.
@@ -94,9 +94,9 @@ class WindowParser:
         except (ValueError, TypeError, OverflowError) as error:
             sensors = self.sensors
             raise InputError(
-                f"the windows are ragged: each must have {sensors.num_samples} samples of "
+                f"the windows are ragged: each must have {sensors.num_input_samples} samples of "
                 f"{sensors.num_channels} numbers, "
-                f"shape {[sensors.num_samples, sensors.num_channels]}"
+                f"shape {[sensors.num_input_samples, sensors.num_channels]}"
             ) from error
         with np.errstate(over="ignore"):  # what float32 cannot hold is reported as infinite
             return check_windows(array, self.sensors)

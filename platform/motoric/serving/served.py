@@ -90,7 +90,7 @@ def load_model(
 def _warm_up(predictor: Predictor, max_windows: int) -> float:
     """Run one window, then full batches; returns the seconds of the fastest, since noise adds."""
     sensors = predictor.signature.sensors
-    shape = (max_windows, sensors.num_samples, sensors.num_channels)
+    shape = (max_windows, sensors.num_input_samples, sensors.num_channels)
     windows_BTC = np.zeros(shape, dtype=np.float32)
     predictor.predict(windows_BTC[:1])
     seconds = []

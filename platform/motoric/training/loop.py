@@ -49,7 +49,7 @@ def make_network(recipe: Recipe, data: SplitWindows) -> nn.Module:
     torch.manual_seed(recipe.train.seed)
     return build_model(
         parse_config(recipe.model),
-        num_channels=data.signature.sensors.num_channels,
+        num_channels=data.signature.num_prepared_channels,
         num_classes=len(data.signature.classes),
     )
 
@@ -176,8 +176,13 @@ def _batch(
     raw_BTC = torch.from_numpy(data.train.windows_BTC[chosen])
     if recipe.augmentation.rotation_deg > 0:
         raw_BTC = rotate_raw(raw_BTC, recipe.augmentation.rotation_deg, generator)
-    prepared_BTC = torch.from_numpy(prepare(raw_BTC.numpy(), data.signature.preprocessing))
+    prepared_BTC = _prepared(raw_BTC.numpy(), data)
     return perturb(prepared_BTC, recipe.augmentation, generator)
+
+
+def _prepared(raw_BTC: np.ndarray, data: SplitWindows) -> Tensor:
+    signature = data.signature
+    return torch.from_numpy(prepare(raw_BTC, signature.preprocessing, signature.sensors))
 
 
 def logits_of(network: nn.Module, windows: WindowSet, data: SplitWindows, device: str) -> Tensor:
@@ -187,7 +192,7 @@ def logits_of(network: nn.Module, windows: WindowSet, data: SplitWindows, device
     with torch.no_grad():
         for first in range(0, len(windows), _EVALUATION_BATCH):
             raw_BTC = windows.windows_BTC[first : first + _EVALUATION_BATCH]
-            prepared_BTC = torch.from_numpy(prepare(raw_BTC, data.signature.preprocessing))
+            prepared_BTC = _prepared(raw_BTC, data)
             parts.append(network(prepared_BTC.to(device)).cpu())
     return torch.cat(parts)
 

@@ -10,8 +10,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from motoric.artefact.signature import Step
 from motoric.core.errors import NotFoundError, RecipeError, UserError
 from motoric.core.releases import check_model_name
 from motoric.core.settings import describe
@@ -34,18 +43,115 @@ class SubjectSplit(_Part):
     seed: int = Field(default=0, ge=0)
 
 
+class GroupKFoldSplit(_Part):
+    """Subjects are divided into folds; a run tests one of them, `num_folds` runs test everybody."""
+
+    kind: Literal["group_k_fold"] = "group_k_fold"
+    num_folds: int = Field(default=5, ge=2, le=1000)
+    fold: int = Field(default=0, ge=0, description="the fold that is tested, from 0")
+    num_validation_subjects: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_fold(self) -> GroupKFoldSplit:
+        if self.fold >= self.num_folds:
+            raise ValueError(
+                f"fold is {self.fold}, but the {self.num_folds} folds count from 0 to"
+                f" {self.num_folds - 1}"
+            )
+        return self
+
+
+class LeaveOneOutSplit(_Part):
+    """One subject is tested; a run for each of them tests everybody."""
+
+    kind: Literal["leave_one_out"] = "leave_one_out"
+    test_subject: str = Field(min_length=1)
+    num_validation_subjects: int = Field(default=1, ge=1)
+    seed: int = Field(default=0, ge=0)
+
+
+class LeakingSplit(_Part):
+    """Windows are drawn whoever they are of: windows of one person land on both sides.
+
+    Overlapping windows of one movement do too. The accuracy says how well the model knows people
+    it has seen, and means nothing for new people.
+    """
+
+    kind: Literal["random_windows_leaking_subjects"] = "random_windows_leaking_subjects"
+    test_share: float = Field(default=0.2, gt=0, lt=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_shares(self) -> LeakingSplit:
+        if self.test_share + self.validation_share >= 1:
+            raise ValueError(
+                f"test_share {self.test_share} and validation_share {self.validation_share} leave"
+                " nothing for training: together they must be below 1"
+            )
+        return self
+
+
+_SPLIT_KINDS = ("by_subject", "group_k_fold", "leave_one_out", "random_windows_leaking_subjects")
+_RANDOM_KINDS = ("random", "random_split", "random_windows")
+
+
+def _check_kind(value: object) -> object:
+    """The kind may be left out; one that would leak without saying so is refused."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", "by_subject")
+    if kind in _RANDOM_KINDS:
+        raise ValueError(
+            f"kind {kind!r} would put windows of one person into training and into test, so the"
+            " accuracy would say nothing about new people: use by_subject, group_k_fold or"
+            " leave_one_out; if that is what you want, name the kind by what it does:"
+            " random_windows_leaking_subjects"
+        )
+    if kind not in _SPLIT_KINDS:
+        raise ValueError(f"kind is {kind!r}; there are: {', '.join(_SPLIT_KINDS)}")
+    return {**value, "kind": kind}
+
+
+SplitConfig = Annotated[
+    SubjectSplit | GroupKFoldSplit | LeaveOneOutSplit | LeakingSplit,
+    Field(discriminator="kind"),
+    BeforeValidator(_check_kind),
+]
+
+
 class WindowConfig(_Part):
     """Windows of one stream of the dataset."""
 
     stream: str = "imu"
     length_s: float = Field(default=4.0, gt=0, le=600)
     hop_s: float = Field(default=1.0, gt=0, le=600)
+    channels: tuple[str, ...] = Field(default=(), description="in this order; by default all")
 
 
 class PreprocessingConfig(_Part):
     """What changes values; it is copied into the signature."""
 
-    normalise: bool = True
+    rate_hz: float | None = Field(
+        default=None,
+        gt=0,
+        description="rate of the windows; recordings of other rates are resampled with"
+        " anti-aliasing. By default the stream's own, which all must then have",
+    )
+    max_gap_s: float = Field(
+        default=0.0, ge=0, le=600, description="longest gap, or run of missing values, to fill"
+    )
+    steps: tuple[Step, ...] = Field(
+        default=(), description="filters, in this order: hampel, low_pass, gravity_split"
+    )
+    context_s: float | None = Field(
+        default=None,
+        ge=0,
+        le=600,
+        description="time before each window that filters get; by default what they need to settle",
+    )
+    normalise: bool = Field(default=True, description="by the training subjects alone")
 
 
 class OptimiserConfig(_Part):
@@ -121,7 +227,7 @@ class Recipe(_Part):
     task: Literal["classify"] = "classify"
     target: Literal["label"] = "label"
     dataset: str = Field(description="URI; a relative one lies under the platform's storage")
-    split: SubjectSplit = SubjectSplit()
+    split: SplitConfig = SubjectSplit()
     window: WindowConfig = WindowConfig()
     preprocessing: PreprocessingConfig = PreprocessingConfig()
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -142,6 +248,13 @@ class Recipe(_Part):
         except RecipeError as error:
             raise ValueError(error.message) from error
         return self
+
+    @property
+    def tested_on(self) -> str:
+        """Whom the test windows are of, in words for reports."""
+        if isinstance(self.split, LeakingSplit):
+            return "people that training saw too (this split leaks)"
+        return "people never seen in training"
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""

@@ -30,18 +30,19 @@ def render_report(
     evaluation: Evaluation,
     epochs: Sequence[EpochReport],
     recipe_yaml: str,
+    tested_on: str,
 ) -> tuple[str, dict[str, bytes]]:
     """The report as HTML, and its plots by file name (PNG)."""
     plots = {
         "confusion.png": confusion_plot(
-            evaluation, f"{title}: {evaluation.num_subjects} people never seen in training"
+            evaluation, f"{title}: {evaluation.num_subjects} {tested_on}"
         ),
         "curves.png": curves_plot(epochs),
         "subjects.png": subjects_plot(evaluation),
     }
     low, high = evaluation.subject_accuracy_min, evaluation.subject_accuracy_max
     figures = {
-        "accuracy, unseen people": f"{evaluation.accuracy:.1%}",
+        f"accuracy, {tested_on}": f"{evaluation.accuracy:.1%}",
         "range over people": f"{low:.1%} to {high:.1%}",
         "macro F1": f"{evaluation.macro_f1:.3f}",
         "whole recordings": f"{evaluation.recording_accuracy:.1%}",

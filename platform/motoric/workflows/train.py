@@ -93,7 +93,7 @@ def train_model(recipe: Recipe, settings: Settings, watcher: Watcher) -> Trained
         )
         watcher.on_stage("exporting to ONNX and verifying")
         model = _export(recipe, data, run)
-        watcher.on_stage("evaluating on unseen people")
+        watcher.on_stage(f"evaluating on {recipe.tested_on}")
         evaluation = _evaluate(model, data)
         watcher.on_stage("writing the artefact and the report")
         artefact_uri, digest = _write_artefact(
@@ -173,7 +173,9 @@ def _export(recipe: Recipe, data: SplitWindows, run: TrainedRun) -> bytes:
     network.load_state_dict(run.weights)
     model = export_onnx(network, data.signature)
     sample = data.validation.windows_BTC[:_VERIFY_WINDOWS]
-    verify_onnx(model, network, prepare(sample, data.signature.preprocessing))
+    verify_onnx(
+        model, network, prepare(sample, data.signature.preprocessing, data.signature.sensors)
+    )
     return model
 
 
@@ -217,11 +219,11 @@ def _card(recipe: Recipe, data: SplitWindows, run: TrainedRun, evaluation: Evalu
 Run `{run.run_id}`: `{recipe.model["name"]}`, {len(run.epochs)} epochs on {run.num_workers}
 worker(s).
 
-- **Input**: {sensors.num_samples} samples at {sensors.rate_hz:g} Hz ({sensors.length_s:g} s) of
-  {channels}.
+- **Input**: {sensors.num_input_samples} samples at {sensors.rate_hz:g} Hz, the first
+  {sensors.num_context_samples} of them context of filters, of {channels}.
 - **Output**: probabilities of {", ".join(data.signature.classes)}.
 - **Trained on**: {", ".join(data.split.train)}; watched on {", ".join(data.split.validation)}.
-- **Tested on people never seen**: {", ".join(data.split.test)}; {evaluation.num_windows} windows.
+- **Tested on {recipe.tested_on}**: {", ".join(data.split.test)}; {evaluation.num_windows} windows.
 
 Accuracy {evaluation.accuracy:.1%} ({evaluation.subject_accuracy_min:.1%} to
 {evaluation.subject_accuracy_max:.1%} over people), macro F1 {evaluation.macro_f1:.3f}.
@@ -259,6 +261,7 @@ def _write_report(
         evaluation=evaluation,
         epochs=run.epochs,
         recipe_yaml=recipe.to_yaml(),
+        tested_on=recipe.tested_on,
     )
     content = {"report.html": html.encode(), **plots}
     content["metrics.json"] = json.dumps(evaluation.model_dump(mode="json"), indent=1).encode()

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from motoric.core.errors import DatasetError, NotFoundError
-from motoric.data import watch_exercises
-from motoric.data.sources import make_source
-from motoric.data.watch_exercises import WatchExercises
+from motoric.data.dataset import open_dataset
+from motoric.data.sources import watch_exercises
+from motoric.data.sources.catalogue import make_source
+from motoric.data.sources.watch_exercises import WatchExercises
+from recordings import build_here
 
 needs_seglearn = pytest.mark.skipif(
     importlib.util.find_spec("seglearn") is None,
@@ -18,11 +20,10 @@ needs_seglearn = pytest.mark.skipif(
 
 
 @needs_seglearn
-def test_the_real_recordings_come_in_si_units() -> None:
-    source = make_source("watch-exercises")
-    ids = source.recording_ids()
-    assert len(ids) == 140
-    recordings = source.load(range(140))
+def test_the_real_recordings_come_in_si_units(tmp_path: Path) -> None:
+    build_here(make_source("watch-exercises"), str(tmp_path))
+    recordings = list(open_dataset(str(tmp_path)).recordings())
+    assert len(recordings) == 140
     assert {item.streams[0].values_TC.shape[1] for item in recordings} == {6}
     assert len({item.subject for item in recordings}) == 10
     # In the slow rotations the arm hardly accelerates, so what is measured is gravity.
@@ -39,7 +40,7 @@ def test_another_file_is_never_unpickled(tmp_path: Path) -> None:
     marker = tmp_path / "ran"
     np.save(path, np.array([{"X": marker}], dtype=object), allow_pickle=True)
     with pytest.raises(DatasetError, match=r"not the file of seglearn 1\.2\.5"):
-        WatchExercises(path).recording_ids()
+        WatchExercises(path).items()
 
 
 def test_without_seglearn_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,19 +11,24 @@ import functools
 import hashlib
 import importlib.util
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from motoric.core.errors import DatasetError, NotFoundError
-from motoric.data.card import ChannelCard, StreamCard
-from motoric.data.recording import STANDARD_GRAVITY_M_S2, Annotation, Recording, Stream
+from motoric.data.recording import STANDARD_GRAVITY_M_S2, Annotation, Channel, Recording, Stream
+from motoric.data.source import Quarantined, RawRecording, SourceItem, as_raw, combine
 
 _SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 _RATE_HZ = 50.0
-_CHANNELS = ("acc_x", "acc_y", "acc_z", "gyr_x", "gyr_y", "gyr_z")
+_CHANNELS = tuple(
+    Channel(name=f"{sensor}_{axis}", unit=unit)
+    for sensor, unit in (("acc", "m/s^2"), ("gyr", "rad/s"))
+    for axis in "xyz"
+)
 _LABELS = {
     "PEN": "pendulum",
     "ABD": "abduction",
@@ -36,37 +41,51 @@ _LABELS = {
 
 
 class WatchExercises:
-    """The recordings in seglearn's `watch_dataset.npy`."""
+    """The recordings in seglearn's `watch_dataset.npy`.
+
+    Args:
+        place: The file, or its folder; by default that of the installed package.
+    """
 
     name = "watch-exercises"
     description = "Smartwatch recordings of 7 shoulder exercises by 10 people, both arms, 50 Hz"
     origin = "PyPI package seglearn 1.2.5 (BSD-3), arXiv 1802.01489"
-    streams: tuple[StreamCard, ...] = (
-        StreamCard(
-            name="imu",
-            rate_hz=_RATE_HZ,
-            channels=tuple(
-                ChannelCard(name=name, unit="m/s^2" if name.startswith("acc") else "rad/s")
-                for name in _CHANNELS
-            ),
-        ),
-    )
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path if path is not None else find_file()
+    def __init__(self, place: Path | None = None) -> None:
+        if place is None:
+            self._path = find_file()
+        else:
+            self._path = place / "watch_dataset.npy" if place.is_dir() else place
 
     def digests(self) -> dict[str, str]:
         """SHA-256 of the file."""
         return {self._path.name: hashlib.sha256(self._path.read_bytes()).hexdigest()}
 
-    def recording_ids(self) -> list[str]:
-        """`watch-000` to `watch-139`."""
-        return [_recording_id(index) for index in range(len(_read(self._path)["X"]))]
+    def settings(self) -> dict[str, str]:
+        """Nothing else decides its content."""
+        return {}
 
-    def load(self, indices: Sequence[int]) -> list[Recording]:
-        """Load recordings by index."""
-        content = _read(self._path)
-        return [_recording(content, index) for index in indices]
+    def items(self) -> list[SourceItem]:
+        """`watch-000` to `watch-139`."""
+        return [
+            SourceItem(
+                recording_id=_recording_id(index), place=self._path.name, num_bytes=values.nbytes
+            )
+            for index, values in enumerate(_read(self._path)["X"])
+        ]
+
+    def rejected(self) -> list[Quarantined]:
+        """None: the list is the published one."""
+        return []
+
+    def digest(self, index: int) -> str:
+        """Of the file and the index."""
+        return combine(_SHA256, str(index))
+
+    @contextmanager
+    def open(self, index: int) -> Iterator[RawRecording]:
+        """Open one recording."""
+        yield as_raw(_recording(_read(self._path), index))
 
 
 @functools.lru_cache(maxsize=1)
@@ -99,6 +118,7 @@ def _recording(content: dict[str, Any], index: int) -> Recording:
             Stream(
                 name="imu",
                 rate_hz=_RATE_HZ,
+                channels=_CHANNELS,
                 time_s=time_s,
                 values_TC=values_TC.astype(np.float32),
             ),

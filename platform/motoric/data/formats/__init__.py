@@ -1,0 +1,1 @@
+"""Readers of sensor files, one module a format; `catalogue` chooses."""

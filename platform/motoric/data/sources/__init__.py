@@ -1,0 +1,1 @@
+"""Sources that `motoric datasets build NAME` knows."""
