@@ -16,7 +16,7 @@ from motoric.data.samples import Notes
 # A heart rate below this is a sensor that lost the skin.
 MIN_HEART_RATE_BPM = 25.0
 # A single sample out and back by so many typical steps is a spike.
-_SPIKE_STEPS = 12.0
+_SPIKE_STEPS = 20.0
 _RATE_TOLERANCE = 0.2
 _MIN_ROWS = 20
 
@@ -110,8 +110,8 @@ class StreamWatch:
             return
         steps_TC = np.diff(values_TC, axis=0)
         sizes_TC = np.abs(steps_TC)
-        # A quantile, since most steps of a sensor at rest are zero and a median would be too.
-        usual_C = np.nan_to_num(np.quantile(sizes_TC, 0.9, axis=0), nan=np.inf)
+        # The mean, since most steps of a sensor at rest are zero and a median would be too.
+        usual_C = np.nan_to_num(np.nanmean(sizes_TC, axis=0), nan=np.inf)
         limit_C = _SPIKE_STEPS * np.maximum(usual_C, 1e-3)
         smaller_TC = np.minimum(sizes_TC[:-1], sizes_TC[1:])
         opposite_TC = (steps_TC[:-1] > 0) != (steps_TC[1:] > 0)

@@ -28,6 +28,7 @@ from motoric.data.recording import Channel
 CHUNK_S = 60.0
 _ROW_GROUP_ROWS = 64
 _ROW_GROUP_BYTES = 8 * 2**20
+_DIGEST_BYTES = 32
 
 _FLAG = pa.struct(
     [
@@ -114,6 +115,8 @@ STREAMS = pa.schema(
     ]
 )
 
+_NUMBERS = ("time_s", "values", "values_f64")
+
 
 def dtype_of(channels: Iterable[Channel]) -> type[np.float32 | np.float64]:
     """Precision that a stream is kept in: degrees of latitude need more than float32's metre."""
@@ -131,7 +134,15 @@ class PartFile:
         self._dataset_uri = dataset_uri
         self._folder = tempfile.TemporaryDirectory(prefix="motoric-part-")
         self._path = Path(self._folder.name) / "part.parquet"
-        self._writer = pq.ParquetWriter(self._path, STREAMS, compression="zstd")
+        # Numbers hardly repeat, so a dictionary of them is work for nothing; their bytes, one place
+        # after the other, compress well.
+        self._writer = pq.ParquetWriter(
+            self._path,
+            STREAMS,
+            compression="zstd",
+            use_dictionary=["recording_id", "stream", "channels.list.element"],
+            use_byte_stream_split=[f"{name}.list.element" for name in _NUMBERS],
+        )
         self._columns = _empty_columns()
         self._pending_bytes = 0
         self.num_rows = 0
@@ -212,9 +223,12 @@ class StreamDigest:
     """Digest of one stream as its chunks pass by."""
 
     def __init__(self, name: str, rate_hz: float, channels: tuple[Channel, ...]) -> None:
-        self._digest = hashlib.sha256()
         described = " ".join(f"{channel.name}[{channel.unit}]" for channel in channels)
-        self._digest.update(f"{name} {rate_hz!r} {described}\n".encode())
+        # BLAKE2b: several times as fast as SHA-256 where the processor has no instructions for it.
+        self._times = hashlib.blake2b(
+            f"{name} {rate_hz!r} {described}\n".encode(), digest_size=_DIGEST_BYTES
+        )
+        self._values = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
     def update(
         self,
@@ -222,14 +236,13 @@ class StreamDigest:
         values_TC: NDArray[np.float32] | NDArray[np.float64],
     ) -> None:
         """Add the rows of one chunk."""
-        rows = np.empty((len(time_s), 1 + values_TC.shape[1]), dtype="<f8")
-        rows[:, 0] = time_s
-        rows[:, 1:] = values_TC
-        self._digest.update(rows.tobytes())
+        self._times.update(np.ascontiguousarray(time_s, dtype="<f8").data)
+        kind = "<f4" if values_TC.dtype == np.float32 else "<f8"
+        self._values.update(np.ascontiguousarray(values_TC, dtype=kind).data)
 
     def hexdigest(self) -> str:
         """The digest so far; it does not depend on where chunks end."""
-        return self._digest.hexdigest()
+        return f"{self._times.hexdigest()}{self._values.hexdigest()}"
 
 
 def recording_digest(

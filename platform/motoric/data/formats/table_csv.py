@@ -1,14 +1,13 @@
-"""The text of a CSV file as clean UTF-8 lines, so that Arrow's reader can stream it.
+"""The text of a CSV file as clean UTF-8 lines, in blocks that Arrow reads one by one.
 
 In: bytes of any encoding, any of the delimiters `,` `;` tab, with comment lines and a last line
-that may be cut. Out: the header's names, and a file of UTF-8 rows.
+that may be cut. Out: the header's names, and blocks of UTF-8 rows.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -27,8 +26,8 @@ _SEPARATOR_LINE = re.compile(r"(?i)sep=(.)$")
 BLANK = "\0blank "
 
 
-class CsvLines(io.RawIOBase):
-    """The rows of a CSV file after its header; read it as a file.
+class CsvLines:
+    """The rows of a CSV file after its header.
 
     Args:
         source: The file.
@@ -71,18 +70,11 @@ class CsvLines(io.RawIOBase):
         self.header = [name or f"{BLANK}{index}" for index, name in enumerate(names)]
         self._num_columns = len(names)
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        """Fill the buffer with the next bytes; 0 at the end."""
-        if not self._ready:
-            self._ready = next(self._lines, b"")
-        part = self._ready[: len(buffer)]
-        self._ready = self._ready[len(part) :]
-        buffer[: len(part)] = part
-        return len(part)
+    def blocks(self) -> Iterator[bytes]:
+        """The rows after the header, whole lines in blocks of about a mebibyte."""
+        if self._ready:
+            yield self._ready
+        yield from self._lines
 
     def _cells(self, line: str) -> list[str]:
         return next(csv.reader([line], delimiter=self.delimiter), [])

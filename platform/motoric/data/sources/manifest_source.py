@@ -81,8 +81,11 @@ class ManifestSource:
         """Of the row, its files and the settings."""
         row = self.manifest.rows[index]
         files = [
-            f"{name} {file_sha256(uri)}"
-            for name, uri in (("sensors", row.sensors), ("video", row.video))
+            f"{name} {digest_of(uri)}"
+            for name, uri, digest_of in (
+                ("sensors", row.sensors, storage.blake2b),
+                ("video", row.video, file_sha256),
+            )
             if uri is not None and storage.exists(uri)
         ]
         # Where the files lie counts too: a referenced video must be found at its place.
