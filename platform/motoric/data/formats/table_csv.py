@@ -18,6 +18,7 @@ from motoric.data.ingest_settings import SensorSettings
 from motoric.data.samples import Notes
 
 _BLOCK_BYTES = 2**20
+_FIRST_BYTES = 2**16
 _MAX_LINE_BYTES = 4 * 2**20
 _DELIMITERS = (",", ";", "\t")
 _COMMENT = re.compile(rb"^[ \t]*#[^\n]*\n", re.MULTILINE)
@@ -71,9 +72,14 @@ class CsvLines:
         self._num_columns = len(names)
 
     def blocks(self) -> Iterator[bytes]:
-        """The rows after the header, whole lines in blocks of about a mebibyte."""
-        if self._ready:
-            yield self._ready
+        """The rows after the header, whole lines in blocks of about a mebibyte; a small one first.
+
+        The first block is what tells columns of text from columns of numbers.
+        """
+        end = self._ready.rfind(b"\n", 0, _FIRST_BYTES) + 1
+        for block in (self._ready[:end], self._ready[end:]):
+            if block:
+                yield block
         yield from self._lines
 
     def _cells(self, line: str) -> list[str]:
