@@ -51,7 +51,7 @@ def test_points_become_position_and_workout(tmp_path: Path) -> None:
     assert read.values("workout", "heart_rate").tolist() == list(range(100, 110))
     assert read.values("workout", "distance")[-1] == 27
     assert read.values("workout", "speed")[0] == 3
-    assert read.values("workout", "cadence")[0] == 85
+    assert read.values("workout", "cadence")[0] == 170  # of both legs, in a run
     assert read.values("workout", "power")[0] == 250
     assert read.notes.metadata == {"sport": "Running"}
     assert read.notes.flags == []

@@ -18,6 +18,7 @@ import fitdecode
 from fitdecode.exceptions import FitEOFError, FitError
 
 from motoric.core.errors import NoSamplesError, UnreadableError
+from motoric.data.formats.cadence import count_steps
 from motoric.data.formats.fit_messages import InertialMessages, RecordMessages
 from motoric.data.formats.source_file import read_whole
 from motoric.data.ingest_settings import SensorSettings
@@ -52,7 +53,7 @@ class _Reading:
         self.notes = notes
         self.file_types: list[str | None] = []
         self._not_read: dict[str, int] = {}
-        self._sports: list[str] = []
+        self.sports: list[str] = []
         self._num_laps = 0
 
     def frame(self, frame: Any) -> None:
@@ -96,7 +97,7 @@ class _Reading:
                 self.notes.metadata.setdefault(key, str(value))
         sport = _value(message, "sport")
         if message.name == "session" and sport is not None:
-            self._sports.append(str(sport))
+            self.sports.append(str(sport))
 
     def finish(self) -> None:
         """Note what was left aside."""
@@ -104,8 +105,8 @@ class _Reading:
             self.notes.add(
                 "not_read", f"{name} messages ({_NOT_READ[name]}) are not read", count=count
             )
-        if len(self._sports) > 1:
-            self.notes.metadata["sessions"] = ",".join(self._sports)
+        if len(self.sports) > 1:
+            self.notes.metadata["sessions"] = ",".join(self.sports)
         if self._num_laps:
             self.notes.metadata["num_laps"] = str(self._num_laps)
 
@@ -134,7 +135,8 @@ def read_fit(uri: str, settings: SensorSettings, notes: Notes) -> Iterator[Sampl
     if not num_samples and not reading.records.num_untimed:
         raise UnreadableError("is a FIT activity without a single record")
     reading.finish()
-    yield from reading.records.samples()
+    sports = reading.sports or [notes.metadata.get("sport", "")]
+    yield from count_steps(reading.records.samples(), sports, notes)
     yield from reading.inertial.samples()
 
 

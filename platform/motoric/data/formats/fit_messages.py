@@ -216,7 +216,7 @@ class InertialMessages:
             meaning = column_meaning(column, self._settings, declared_unit=unit)
             if meaning is not None:
                 meanings[column] = meaning
-        yield from table.samples(meanings, is_unix_time=is_unix_time)
+        yield from table.samples(meanings, is_unix_time=is_unix_time, have_own_clocks=True)
 
 
 def _numbers(message: Any, field: str) -> list[float]:

@@ -18,6 +18,7 @@ from lxml import etree
 
 from motoric.core.errors import NoSamplesError, UnreadableError
 from motoric.data.channels import ColumnMeaning, column_meaning
+from motoric.data.formats.cadence import count_steps
 from motoric.data.formats.source_file import decode_xml, read_whole
 from motoric.data.formats.streams import PointTable
 from motoric.data.ingest_settings import SensorSettings
@@ -66,7 +67,8 @@ def read_gpx(uri: str, settings: SensorSettings, notes: Notes) -> Iterator[Sampl
                 else:
                     table.add(unix_time_s(point.time), _values(point, notes))
     _check(gpx, num_points, num_untimed, notes)
-    yield from table.samples(fixed_meanings(_UNITS, settings), is_unix_time=True)
+    samples = table.samples(fixed_meanings(_UNITS, settings), is_unix_time=True)
+    yield from count_steps(samples, [notes.metadata.get("sport", "")], notes)
 
 
 def unix_time_s(time: datetime) -> float:
@@ -152,10 +154,7 @@ def _local_name(element: Any) -> str:
 def _check(gpx: GPX, num_points: int, num_untimed: int, notes: Notes) -> None:
     if not num_points:
         if gpx.routes or gpx.waypoints:
-            raise NoSamplesError(
-                f"is a GPX file of {len(gpx.routes)} routes and {len(gpx.waypoints)} waypoints,"
-                " without track points"
-            )
+            raise NoSamplesError("is a GPX file of routes or waypoints, without track points")
         raise NoSamplesError("is a GPX file without track points")
     if num_untimed == num_points:
         raise UnreadableError(

@@ -180,9 +180,19 @@ class PointTable:
         return np.array(self._time_T, dtype=np.float64)
 
     def samples(
-        self, meanings: Mapping[str, ColumnMeaning], *, is_unix_time: bool
+        self,
+        meanings: Mapping[str, ColumnMeaning],
+        *,
+        is_unix_time: bool,
+        have_own_clocks: bool = False,
     ) -> Iterator[Samples]:
-        """All rows as streams; columns without a meaning are left out."""
+        """All rows as streams; columns without a meaning are left out.
+
+        Args:
+            meanings: By the name of the column.
+            is_unix_time: What the times count from.
+            have_own_clocks: Rows are of several sensors, else all of a row was recorded together.
+        """
         chosen = [meaning for name, meaning in meanings.items() if name in self._columns]
         if not chosen or not len(self):
             return
@@ -192,5 +202,6 @@ class PointTable:
             column = self._columns[name]
             values_TC[: len(column), index] = column
         check_distinct(chosen)
-        plans = plan_streams(chosen, values_TC[:BATCH_ROWS])
+        first_TC = values_TC[:BATCH_ROWS] if have_own_clocks else np.ones((1, len(chosen)))
+        plans = plan_streams(chosen, first_TC)
         yield from stream_samples(plans, chosen, self.times(), values_TC, is_unix_time=is_unix_time)

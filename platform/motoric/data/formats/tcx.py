@@ -15,6 +15,7 @@ from typing import Any
 from lxml import etree
 
 from motoric.core.errors import NoSamplesError, UnreadableError
+from motoric.data.formats.cadence import count_steps
 from motoric.data.formats.gpx import fixed_meanings, unix_time_s
 from motoric.data.formats.source_file import open_source
 from motoric.data.formats.streams import PointTable
@@ -50,6 +51,7 @@ class _Reading:
     def __init__(self, notes: Notes) -> None:
         self.table = PointTable()
         self.notes = notes
+        self.sports: list[str] = []
         self.num_points = 0
         self.num_untimed = 0
         self.num_not_numeric = 0
@@ -58,7 +60,9 @@ class _Reading:
         if element.getparent() is None:
             self._check_root(element, name)
         elif name == "Activity":
-            self.notes.metadata.setdefault("sport", str(element.get("Sport", "")))
+            sport = str(element.get("Sport", ""))
+            self.sports.append(sport)
+            self.notes.metadata.setdefault("sport", sport)
 
     def _check_root(self, element: Any, name: str) -> None:
         document_type = element.getroottree().docinfo.internalDTD
@@ -127,7 +131,8 @@ def read_tcx(uri: str, settings: SensorSettings, notes: Notes) -> Iterator[Sampl
                 raise UnreadableError(f"is not XML that can be read: {error}") from error
             notes.add("truncated", f"the XML breaks off: {error}", is_repair=True)
     reading.finish()
-    yield from reading.table.samples(fixed_meanings(_UNITS, settings), is_unix_time=True)
+    samples = reading.table.samples(fixed_meanings(_UNITS, settings), is_unix_time=True)
+    yield from count_steps(samples, reading.sports, notes)
 
 
 def _read(events: Any, reading: _Reading) -> None:
