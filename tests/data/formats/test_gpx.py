@@ -49,7 +49,7 @@ def test_points_become_position_and_workout(tmp_path: Path) -> None:
     assert read.values("workout", "heart_rate").tolist() == list(range(100, 110))
     assert read.values("workout", "power")[-1] == 209
     assert read.values("workout", "temperature")[0] == 21.5
-    assert read.notes.metadata == {"sport": "run"}
+    assert read.notes.metadata["sport"] == "run"
 
 
 def test_segments_are_read_one_after_another_and_empty_ones_noted(tmp_path: Path) -> None:

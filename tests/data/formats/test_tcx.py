@@ -53,7 +53,7 @@ def test_points_become_position_and_workout(tmp_path: Path) -> None:
     assert read.values("workout", "speed")[0] == 3
     assert read.values("workout", "cadence")[0] == 170  # of both legs, in a run
     assert read.values("workout", "power")[0] == 250
-    assert read.notes.metadata == {"sport": "Running"}
+    assert read.notes.metadata["sport"] == "Running"
     assert read.notes.flags == []
 
 
