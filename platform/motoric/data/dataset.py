@@ -109,9 +109,7 @@ class Dataset:
         """
         (row,) = self._rows(None, [recording_id])
         if row["part"] is not None:
-            for chunk in self._read_chunks(row["part"], recording_id):
-                if chunk.stream == stream:
-                    yield chunk
+            yield from self._reader(row["part"]).chunks(recording_id, stream)
 
     def video_uri(self, video: Video) -> str:
         """Where the file of a recording's video lies."""
@@ -150,7 +148,7 @@ class Dataset:
         if row["part"] is None:
             return
         chunks: dict[str, list[Chunk]] = {}
-        for chunk in self._read_chunks(row["part"], row["recording_id"]):
+        for chunk in self._reader(row["part"]).chunks(row["recording_id"]):
             chunks.setdefault(chunk.stream, []).append(chunk)
         for summary in row["streams"]:
             found = chunks.get(summary["stream"])
@@ -167,20 +165,27 @@ class Dataset:
                 values_TC=np.concatenate([chunk.values_TC for chunk in found]),
             )
 
-    def _read_chunks(self, part: str, recording_id: str) -> Iterator[Chunk]:
+    def _reader(self, part: str) -> PartReader:
         if self._part is None or self._part.path != part:
-            self._part = _PartReader(self.uri, part)
-        return self._part.chunks(recording_id)
+            self._part = PartReader(self.uri, part)
+        return self._part
 
-    _part: _PartReader | None = None
+    _part: PartReader | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Open files do not travel to workers.
         return {"uri": self.uri, "card": self.card}
 
 
-class _PartReader:
+class PartReader:
     """Reads the chunks of single recordings out of one file of streams.
+
+    Args:
+        dataset_uri: The dataset that it belongs to.
+        path: Of the file, relative to the dataset.
+
+    Raises:
+        DatasetError: The file is not there.
 
     Row groups are found by their statistics; the last one read is kept, since recordings are
     mostly read in order and share row groups.
@@ -203,12 +208,15 @@ class _PartReader:
             self._ranges.append((statistics.min, statistics.max))
         self._last: tuple[int, pa.Table] | None = None
 
-    def chunks(self, recording_id: str) -> Iterator[Chunk]:
+    def chunks(self, recording_id: str, stream: str | None = None) -> Iterator[Chunk]:
+        """Chunks of a recording in order, of one stream or of all."""
         for number, (first, last) in enumerate(self._ranges):
             if first <= recording_id <= last:
                 table = self._row_group(number)
-                rows = pc.indices_nonzero(pc.equal(table["recording_id"], recording_id))
-                for index in rows.to_pylist():
+                chosen = pc.equal(table["recording_id"], recording_id)
+                if stream is not None:
+                    chosen = pc.and_(chosen, pc.equal(table["stream"], stream))
+                for index in pc.indices_nonzero(chosen).to_pylist():
                     yield _chunk(table, index)
 
     def _row_group(self, number: int) -> pa.Table:

@@ -10,6 +10,8 @@ wrong where frames are reordered, so there the order in which frames leave the d
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -49,6 +51,8 @@ class Frame:
 
 
 _Decoded = tuple[int, VideoFrame]
+# Packets before and after one that are looked at for the frame that follows it in time.
+_LOOK_AHEAD = 4
 
 
 class FrameReader:
@@ -90,6 +94,7 @@ class FrameReader:
         self._shown: _Decoded | None = None
         self._upcoming: _Decoded | None = None
         self._no_keys_from = math.inf
+        self._targets: list[float] | None = None
         self._coded = (0, 0)
         self.num_errors = 0
 
@@ -120,8 +125,11 @@ class FrameReader:
         Raises:
             UnreadableError: The file changed or broke since it was opened.
         """
-        for time_s in times_s:
+        times = list(times_s)
+        self._targets = sorted(self._target(time_s) for time_s in times)
+        for time_s in times:
             yield self._frame_at(time_s)
+        self._targets = None
 
     def _start(self) -> _Decoded:
         self._close()
@@ -166,8 +174,15 @@ class FrameReader:
     def _decode(self, container: InputContainer) -> Iterator[_Decoded]:
         """Frames from here on in the order of display, with their times in ticks."""
         is_avi = self._is_avi
+        context = self._stream.codec_context
+        is_decoding_all = True
+        context.skip_frame = "DEFAULT"
         last: int | None = None
-        for packet in self._packets(container):
+        for packet, is_wanted in self._with_need(self._packets(container)):
+            # Frames that no other refers to are not even decoded, unless they are wanted.
+            if is_wanted is not is_decoding_all:
+                is_decoding_all = is_wanted
+                context.skip_frame = "DEFAULT" if is_wanted else "NONREF"
             try:
                 frames = self._stream.decode(packet)
             except av.FFmpegError as error:
@@ -183,6 +198,44 @@ class FrameReader:
                 if last is None or ticks > last:
                     last = ticks
                 yield last, frame
+
+    def _with_need(
+        self, packets: Iterator[Packet[VideoStream] | None]
+    ) -> Iterator[tuple[Packet[VideoStream] | None, bool]]:
+        """Each packet, and whether its frame may be the one shown at a time that is asked for.
+
+        It is not where another frame starts after it and before the next of these times. Frames
+        stand near their neighbours in time also in the order of decoding, so a few packets before
+        and after are looked at; where none of them tells, the frame counts as wanted.
+        """
+        if self._is_avi or self._num_threads > 1:
+            yield from ((packet, True) for packet in packets)
+            return
+        near: deque[int] = deque(maxlen=2 * _LOOK_AHEAD + 1)
+        held: deque[Packet[VideoStream] | None] = deque()
+        for packet in packets:
+            held.append(packet)
+            if packet is not None and packet.pts is not None:
+                near.append(packet.pts)
+            if len(held) > _LOOK_AHEAD:
+                yield self._need(held.popleft(), near)
+        while held:
+            yield self._need(held.popleft(), near)
+
+    def _need(
+        self, packet: Packet[VideoStream] | None, near: deque[int]
+    ) -> tuple[Packet[VideoStream] | None, bool]:
+        if self._targets is None or packet is None or packet.pts is None:
+            return packet, True
+        pts = packet.pts
+        index = bisect_left(self._targets, pts)
+        if index == len(self._targets):
+            return packet, False
+        target = self._targets[index]
+        for other in near:
+            if pts < other <= target:
+                return packet, False
+        return packet, True
 
     def _packets(self, container: InputContainer) -> Iterator[Packet[VideoStream] | None]:
         """All packets of the video, then None, which empties the decoder."""
@@ -202,8 +255,7 @@ class FrameReader:
         self.num_errors += 1
 
     def _frame_at(self, time_s: float) -> Frame:
-        rounding_s = min(0.51 * self._tick_s, _MAX_ROUNDING_S)
-        target = self.first_ticks + (time_s + rounding_s) / self._tick_s
+        target = self._target(time_s)
         is_behind = self._shown is not None and self.first_ticks < self._shown[0] > target
         if is_behind or self._is_key_ahead(target):
             self._go_to(target)
@@ -217,6 +269,11 @@ class FrameReader:
             )
         self._shown, self._upcoming = shown, upcoming
         return self._converted
+
+    def _target(self, time_s: float) -> float:
+        """A time in ticks, late enough for frames whose timestamps were rounded up."""
+        rounding_s = min(0.51 * self._tick_s, _MAX_ROUNDING_S)
+        return self.first_ticks + (time_s + rounding_s) / self._tick_s
 
     def _key_before(self, target: float) -> int | None:
         """Time of the keyframe to start from, in the order of decoding; None: from the start."""

@@ -7,16 +7,17 @@ frames, C channels, H height, W width.
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError
-from motoric.data.dataset import Chunk, Dataset, open_dataset
-from motoric.data.recording import Recording
+from motoric.data.dataset import Chunk, PartReader, open_dataset
+from motoric.data.recording import Annotation, Recording
 from motoric.data.windows import Window, Windower, covering_label
 
 if TYPE_CHECKING:
@@ -24,17 +25,28 @@ if TYPE_CHECKING:
 
     from motoric.data.clips import ClipSpec, Span
 
+_Clip = tuple[dict[str, Any], "Span", NDArray[np.uint8]]
+
 # What a task hands on at once, and about what it does in all.
 _BLOCK_BYTES = 8 * 2**20
-_CLIPS_A_TASK = 64
+_CLIPS_A_TASK = 32
 _TASK_S = 1800.0
+
+
+class _Outline:
+    """What a task knows of a recording whose windows it reads."""
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        self.recording_id: str = job["recording_id"]
+        self.subject: str = job["subject"]
+        self.annotations = tuple(Annotation(**item) for item in job["annotations"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _WindowReader:
     """Reads the windows of some recordings; what a task of `read_windows` does."""
 
-    dataset: Dataset
+    dataset_uri: str
     stream: str
     rate_hz: float
     length_s: float
@@ -45,14 +57,17 @@ class _WindowReader:
     labelled_only: bool
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> Iterator[dict[str, Any]]:
-        for recording_id in batch["recording_id"].tolist():
-            (outline,) = self.dataset.outlines(recording_ids=[recording_id])
-            yield from self._blocks(outline)
+        part: PartReader | None = None
+        for recording in batch["recording"].tolist():
+            job = json.loads(recording)
+            if part is None or part.path != job["part"]:
+                part = PartReader(self.dataset_uri, job["part"])
+            yield from self._blocks(_Outline(job), part)
 
-    def _blocks(self, outline: Recording) -> Iterator[dict[str, Any]]:
+    def _blocks(self, outline: _Outline, part: PartReader) -> Iterator[dict[str, Any]]:
         pending: list[tuple[Window, str | None]] = []
         num_bytes = 0
-        for window, label in self._windows(outline):
+        for window, label in self._windows(outline, part):
             pending.append((window, label))
             num_bytes += window.values_TC.nbytes
             if num_bytes >= _BLOCK_BYTES:
@@ -61,9 +76,9 @@ class _WindowReader:
         if pending:
             yield self._block(outline, pending)
 
-    def _windows(self, outline: Recording) -> Iterator[tuple[Window, str | None]]:
+    def _windows(self, outline: _Outline, part: PartReader) -> Iterator[tuple[Window, str | None]]:
         windower: Windower | None = None
-        for chunk in self.dataset.chunks(outline.recording_id, self.stream):
+        for chunk in part.chunks(outline.recording_id, self.stream):
             if windower is None:
                 windower = Windower(
                     native_rate_hz=chunk.rate_hz,
@@ -78,7 +93,7 @@ class _WindowReader:
             yield from self._labelled(outline, windower.finish())
 
     def _labelled(
-        self, outline: Recording, windows: Iterable[Window]
+        self, outline: _Outline, windows: Iterable[Window]
     ) -> Iterator[tuple[Window, str | None]]:
         for window in windows:
             label = covering_label(
@@ -99,7 +114,7 @@ class _WindowReader:
         return np.stack(columns, axis=1)
 
     def _block(
-        self, outline: Recording, windows: Sequence[tuple[Window, str | None]]
+        self, outline: _Outline, windows: Sequence[tuple[Window, str | None]]
     ) -> dict[str, Any]:
         count = len(windows)
         return {
@@ -157,7 +172,7 @@ def read_windows(
             f" {', '.join(known)})"
         )
     reader = _WindowReader(
-        dataset=dataset,
+        dataset_uri=uri,
         stream=stream,
         rate_hz=rate_hz or card.rate_hz,
         length_s=length_s,
@@ -168,80 +183,83 @@ def read_windows(
         labelled_only=labelled_only,
     )
     wanted = None if subjects is None else set(subjects)
-    lengths = [
-        (row["recording_id"], row["duration_s"])
-        for row in dataset.recordings_table().to_pylist()
-        if (wanted is None or row["subject"] in wanted)
-        and any(item["stream"] == stream for item in row["streams"])
-    ]
-    if not lengths:
+    annotations = {
+        outline.recording_id: [asdict(item) for item in outline.annotations]
+        for outline in dataset.outlines(wanted)
+    }
+    jobs: list[tuple[dict[str, str], float]] = []
+    for row in dataset.recordings_table().to_pylist():
+        has_stream = any(item["stream"] == stream for item in row["streams"])
+        if not has_stream or row["recording_id"] not in annotations:
+            continue
+        job = {name: row[name] for name in ("recording_id", "subject", "part")}
+        job["annotations"] = annotations[row["recording_id"]]
+        jobs.append(({"recording": json.dumps(job)}, row["duration_s"]))
+    if not jobs:
         raise DatasetError(f"{uri} has no recording with stream {stream!r} of these subjects")
-    groups = _grouped(lengths, _TASK_S)
-    return _flat_map(reader, [{"recording_id": name} for group in groups for name in group], groups)
+    groups = _grouped(jobs, _TASK_S)
+    return _flat_map(reader, [row for group in groups for row in group], groups)
 
 
-def _grouped(lengths: Sequence[tuple[str, float]], limit: float) -> list[list[str]]:
+def _grouped(
+    jobs: Sequence[tuple[dict[str, str], float]], limit: float
+) -> list[list[dict[str, str]]]:
     """Neighbours together, so that a file of the dataset is opened by few tasks."""
-    groups: list[list[str]] = [[]]
+    groups: list[list[dict[str, str]]] = [[]]
     total = 0.0
-    for name, length in lengths:
+    for job, length in jobs:
         if groups[-1] and total + length > limit:
             groups.append([])
             total = 0.0
-        groups[-1].append(name)
+        groups[-1].append(job)
         total += length
     return groups
 
 
 def _flat_map(
-    reader: Any, rows: list[dict[str, Any]], groups: Sequence[Sequence[Any]]
+    reader: Any, rows: list[dict[str, str]], groups: Sequence[Sequence[Any]]
 ) -> ray.data.Dataset:
     import ray.data
 
     source = ray.data.from_items(rows, override_num_blocks=len(groups))
+    # Blocks go on as they are yielded: gathered to Ray's 128 MiB they would be copied once more,
+    # and a worker would hold as much.
+    source.context.target_max_block_size = _BLOCK_BYTES
     return source.map_batches(reader, batch_size=None, zero_copy_batch=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _ClipReader:
-    """Decodes the clips of some spans; what a task of `read_clips` does."""
+    """Decodes the clips of some videos; what a task of `read_clips` does."""
 
-    dataset: Dataset
     spec: ClipSpec
 
     def __call__(self, batch: dict[str, NDArray[Any]]) -> Iterator[dict[str, Any]]:
-        for recording_id, first, last in zip(
-            batch["recording_id"].tolist(),
-            batch["first"].tolist(),
-            batch["last"].tolist(),
-            strict=True,
-        ):
-            yield from self._blocks(recording_id, first, last)
-
-    def _blocks(self, recording_id: str, first: int, last: int) -> Iterator[dict[str, Any]]:
-        from motoric.data.clips import decode_clips
-
-        (outline,) = self.dataset.outlines(recording_ids=[recording_id])
-        assert outline.video is not None
-        spans = _spans(outline, self.spec)[first:last]
-        uri = self.dataset.video_uri(outline.video)
-        clips = decode_clips(uri, spans, self.spec, outline.video.offset_s)
-        clip_bytes = self.spec.num_frames * self.spec.height * self.spec.width * 3
-        per_block = max(1, _BLOCK_BYTES // clip_bytes)
-        for part in _batched(zip(spans, clips, strict=True), per_block):
+        frame_bytes = self.spec.height * self.spec.width * 3
+        per_block = -(-_BLOCK_BYTES // (self.spec.num_frames * frame_bytes))
+        for part in _batched(self._clips(batch["video"].tolist()), per_block):
+            jobs, spans, clips = zip(*part, strict=True)
             yield {
-                "recording_id": np.full(len(part), recording_id),
-                "subject": np.full(len(part), outline.subject),
-                "label": np.array([span.label for span, _ in part], dtype=object),
-                "start_s": np.array([span.start_s for span, _ in part]),
-                "end_s": np.array([span.end_s for span, _ in part]),
-                "clip": np.stack([clip for _, clip in part]),
+                "recording_id": np.array([job["recording_id"] for job in jobs]),
+                "subject": np.array([job["subject"] for job in jobs]),
+                "label": np.array([span.label for span in spans], dtype=object),
+                "start_s": np.array([span.start_s for span in spans]),
+                "end_s": np.array([span.end_s for span in spans]),
+                "clip": np.stack(clips),
             }
 
+    def _clips(self, videos: Iterable[str]) -> Iterator[_Clip]:
+        from motoric.data.clips import Span, decode_clips
 
-def _batched(
-    items: Iterable[tuple[Span, NDArray[np.uint8]]], size: int
-) -> Iterator[list[tuple[Span, NDArray[np.uint8]]]]:
+        for video in videos:
+            job = json.loads(video)
+            spans = [Span(**span) for span in job["spans"]]
+            clips = decode_clips(job["uri"], spans, self.spec, job["offset_s"])
+            for span, clip in zip(spans, clips, strict=True):
+                yield job, span, clip
+
+
+def _batched(items: Iterable[_Clip], size: int) -> Iterator[list[_Clip]]:
     iterator = iter(items)
     while part := list(itertools.islice(iterator, size)):
         yield part
@@ -300,21 +318,27 @@ def read_clips(
         length_s=length_s,
         hop_s=hop_s,
     )
-    tasks: list[list[dict[str, Any]]] = [[]]
+    tasks: list[list[dict[str, str]]] = [[]]
     count = 0
     for outline in dataset.outlines(subjects):
         if outline.video is None:
             continue
-        num_spans = len(_spans(outline, spec))
-        for first in range(0, num_spans, _CLIPS_A_TASK):
-            last = min(first + _CLIPS_A_TASK, num_spans)
-            if tasks[-1] and count + last - first > _CLIPS_A_TASK:
+        spans = _spans(outline, spec)
+        for first in range(0, len(spans), _CLIPS_A_TASK):
+            part = spans[first : first + _CLIPS_A_TASK]
+            if tasks[-1] and count + len(part) > _CLIPS_A_TASK:
                 tasks.append([])
                 count = 0
-            row = {"recording_id": outline.recording_id, "first": first, "last": last}
-            tasks[-1].append(row)
-            count += last - first
+            job = {
+                "recording_id": outline.recording_id,
+                "subject": outline.subject,
+                "uri": dataset.video_uri(outline.video),
+                "offset_s": outline.video.offset_s,
+                "spans": [asdict(span) for span in part],
+            }
+            tasks[-1].append({"video": json.dumps(job)})
+            count += len(part)
     if not tasks[0]:
         raise DatasetError(f"{uri} has no video of these subjects with a span to take a clip from")
     rows = [row for task in tasks for row in task]
-    return _flat_map(_ClipReader(dataset=dataset, spec=spec), rows, tasks)
+    return _flat_map(_ClipReader(spec=spec), rows, tasks)
