@@ -33,8 +33,8 @@ from tabulate import tabulate
 import motoric.data
 from motoric.cluster.session import ray_session
 from motoric.core.settings import load
-from motoric.data.build import build_dataset
-from motoric.data.ingest_settings import IngestSettings
+from motoric.data.ingest.build import build_dataset
+from motoric.data.ingest.settings import IngestSettings
 from motoric.data.sources.manifest_source import ManifestSource
 
 NUM_FRAMES, SIZE = 16, 112
@@ -76,7 +76,8 @@ def table(rates: dict[str, list[float]], unit: str) -> str:
         [name, f"{statistics.median(found):,.1f}", f"{min(found):,.1f} to {max(found):,.1f}"]
         for name, found in rates.items()
     ]
-    return tabulate(rows, headers=["", unit, "range"], tablefmt="github", disable_numparse=True)
+    made = tabulate(rows, headers=["", unit, "range"], tablefmt="github", disable_numparse=True)
+    return str(made)
 
 
 def ratio(rates: dict[str, list[float]], first: str, second: str) -> float:
@@ -270,7 +271,8 @@ def spilled_mib() -> float:
     """What Ray has written from the object store to disk since its start."""
     from ray._private.internal_api import get_memory_info_reply, get_state_from_address
 
-    state = get_state_from_address(ray.get_runtime_context().gcs_address)
+    address = ray.get_runtime_context().gcs_address
+    state: Any = get_state_from_address(address)  # type: ignore[no-untyped-call]
     reply: Any = get_memory_info_reply(state)  # type: ignore[no-untyped-call]
     return float(reply.store_stats.spilled_bytes_total) / 2**20
 

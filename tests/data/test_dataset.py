@@ -8,8 +8,8 @@ import pytest
 
 import motoric.data
 from motoric.core.errors import DatasetError
-from motoric.data.build import plan, unchanged
 from motoric.data.card import CARD
+from motoric.data.ingest.build import plan, unchanged
 from recordings import SineSource, build_here, write_dataset
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.data.formats.catalogue import reader_for
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,18 @@ from contextlib import contextmanager
 import numpy as np
 
 from motoric.core.errors import DatasetError
-from motoric.data.build import BuildResult, conclude, gather, known_at, plan
 from motoric.data.card import DatasetCard
-from motoric.data.part_writer import PartWriter
+from motoric.data.ingest.build import BuildResult, conclude, gather, known_at, plan
+from motoric.data.ingest.part_writer import PartWriter
+from motoric.data.ingest.source import (
+    Quarantined,
+    RawRecording,
+    Source,
+    SourceItem,
+    as_raw,
+    combine,
+)
 from motoric.data.recording import Annotation, Channel, Recording, Stream
-from motoric.data.source import Quarantined, RawRecording, Source, SourceItem, as_raw, combine
 
 RATE_HZ = 20.0
 LABELS = ("jump", "squat", "walk")

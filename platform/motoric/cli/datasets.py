@@ -12,9 +12,9 @@ from motoric.cli.console import console, timed
 from motoric.core import storage
 from motoric.core.errors import DatasetError
 from motoric.core.settings import load
-from motoric.data.build import default_uri, unchanged
 from motoric.data.card import DatasetCard
 from motoric.data.dataset import open_dataset
+from motoric.data.ingest.build import default_uri, unchanged
 from motoric.data.sources.catalogue import SOURCES, make_source
 
 _SHOWN = 30

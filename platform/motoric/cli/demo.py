@@ -78,7 +78,7 @@ def _stage(number: str, name: str) -> Iterator[Any]:
 
 def _build(settings: Settings) -> None:
     from motoric.cli.ingest import build_on_ray
-    from motoric.data.build import default_uri, unchanged
+    from motoric.data.ingest.build import default_uri, unchanged
     from motoric.data.sources.catalogue import make_source
 
     with _stage("2/5", f"dataset {_NAME}: real smartwatch recordings") as say:

@@ -14,13 +14,13 @@ from rich.table import Table
 from motoric.cli.console import console, make_progress, timed
 from motoric.cli.datasets import absolute, print_card
 from motoric.core.settings import Settings, load
-from motoric.data.build import BuildResult, build_dataset
 from motoric.data.dataset import open_dataset
-from motoric.data.ingest_settings import IngestSettings, load_ingest_settings
+from motoric.data.ingest.build import BuildResult, build_dataset
+from motoric.data.ingest.settings import IngestSettings, load_ingest_settings
 
 if TYPE_CHECKING:
     from motoric.data.dataset import Dataset
-    from motoric.data.source import Source
+    from motoric.data.ingest.source import Source
 
 _SHOWN = 12
 
@@ -105,7 +105,7 @@ def run_ingest(
     print_card(result.card, uri)
     print_troubles(dataset)
     if report:
-        from motoric.data.report import write_report
+        from motoric.data.report.page import write_report
 
         with timed("report"):
             place = write_report(dataset)

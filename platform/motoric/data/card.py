@@ -15,6 +15,8 @@ from motoric.core.errors import DatasetError, NotFoundError
 from motoric.core.settings import describe
 
 CARD = "dataset.json"
+# Unit of a channel that recordings have in units of their own.
+MIXED_UNITS = "mixed"
 SCHEMA_VERSION: Literal[2] = 2
 
 
@@ -25,7 +27,7 @@ class _Part(BaseModel):
 class ChannelCard(_Part):
     """One channel of a stream.
 
-    `unit` is empty where nobody said it, and `mixed` where recordings have it in several: then the
+    `unit` is empty where nobody said it, and `MIXED_UNITS` where recordings have it in several: then the
     table of recordings says which each has.
     """
 

@@ -23,7 +23,7 @@ from motoric.data.windows import Window, Windower, covering_label
 if TYPE_CHECKING:
     import ray.data
 
-    from motoric.data.clips import ClipSpec, Span
+    from motoric.data.video.clips import ClipSpec, Span
 
 _Clip = tuple[dict[str, Any], "Span", NDArray[np.uint8]]
 
@@ -249,7 +249,7 @@ class _ClipReader:
             }
 
     def _clips(self, videos: Iterable[str]) -> Iterator[_Clip]:
-        from motoric.data.clips import Span, decode_clips
+        from motoric.data.video.clips import Span, decode_clips
 
         for video in videos:
             job = json.loads(video)
@@ -266,7 +266,7 @@ def _batched(items: Iterable[_Clip], size: int) -> Iterator[list[_Clip]]:
 
 
 def _spans(outline: Recording, spec: ClipSpec) -> list[Span]:
-    from motoric.data.clips import clip_spans
+    from motoric.data.video.clips import clip_spans
 
     assert outline.video is not None
     return clip_spans(outline.video.duration_s, outline.annotations, spec, outline.video.offset_s)
@@ -306,7 +306,7 @@ def read_clips(
         DatasetError: No dataset lies there, or no video of these subjects.
         RecipeError: A number is not above 0, or `hop_s` stands without `length_s`.
     """
-    from motoric.data.clips import ClipSpec
+    from motoric.data.video.clips import ClipSpec
 
     dataset = open_dataset(uri)
     spec = ClipSpec(

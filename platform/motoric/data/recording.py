@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from motoric.core.errors import DatasetError
 
 STANDARD_GRAVITY_M_S2 = 9.80665
+# Subjects whom nobody named: `unknown:<recording_id>`, never counted as distinct people.
+UNKNOWN_SUBJECT = "unknown:"
 # A step of more than this many sample periods is a gap; no window crosses one unless it is filled.
 GAP_PERIODS = 1.5
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError, RecipeError
+from motoric.data.recording import UNKNOWN_SUBJECT
 from motoric.training.recipe import (
     GroupKFoldSplit,
     LeakingSplit,
@@ -28,7 +29,6 @@ from motoric.training.recipe import (
 
 logger = logging.getLogger(__name__)
 
-UNKNOWN_SUBJECT = "unknown:"
 TRAIN, VALIDATION, TEST = range(3)
 
 _NUM_DRAWS = 200

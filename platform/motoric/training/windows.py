@@ -19,8 +19,7 @@ from motoric.artefact.signature import (
     check_steps,
 )
 from motoric.core.errors import DatasetError, RecipeError
-from motoric.data.card import StreamCard
-from motoric.data.commit import MIXED_UNITS
+from motoric.data.card import MIXED_UNITS, StreamCard
 from motoric.data.dataset import Dataset
 from motoric.data.windows import WindowSet, cut_windows
 from motoric.training.recipe import LeakingSplit, Recipe

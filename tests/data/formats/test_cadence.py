@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from motoric.data.formats.cadence import count_steps
+from motoric.data.ingest.samples import Notes, Samples
 from motoric.data.recording import Channel
-from motoric.data.samples import Notes, Samples
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from motoric.core.errors import UnreadableError
 from motoric.data.formats.catalogue import READERS, VIDEO_SUFFIXES, reader_for
 from motoric.data.formats.table_time import time_columns
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import BATCH_ROWS
+from motoric.data.ingest.samples import BATCH_ROWS
+from motoric.data.ingest.settings import SensorSettings
 from reading import read_file
 
 G = 9.80665

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from motoric.data.samples import Notes, Samples
+from motoric.data.ingest.samples import Notes, Samples
 
 _ON_FOOT = ("running", "run", "walking", "walk", "hiking", "hike")
 _CADENCE = "cadence"

@@ -8,7 +8,7 @@ from motoric.data.formats.fit import read_fit
 from motoric.data.formats.gpx import read_gpx
 from motoric.data.formats.table import read_csv, read_npy, read_npz, read_parquet
 from motoric.data.formats.tcx import read_tcx
-from motoric.data.samples import SensorReader
+from motoric.data.ingest.samples import SensorReader
 
 # Garmin and Strava export gzipped files.
 READERS: dict[str, SensorReader] = {

@@ -21,8 +21,8 @@ from motoric.core.errors import NoSamplesError, UnreadableError
 from motoric.data.formats.cadence import count_steps
 from motoric.data.formats.fit_messages import InertialMessages, RecordMessages
 from motoric.data.formats.source_file import read_whole
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import Notes, Samples
+from motoric.data.ingest.samples import Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 # What fitdecode lets through where the bytes make no sense, beside its own errors.
 _BROKEN = (

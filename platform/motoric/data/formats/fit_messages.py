@@ -13,10 +13,10 @@ import numpy as np
 from fitdecode.processors import FIT_DATETIME_MIN, FIT_UTC_REFERENCE
 
 from motoric.core.errors import UnreadableError
-from motoric.data.channels import ColumnMeaning, clean_name, column_meaning
+from motoric.data.formats.channels import ColumnMeaning, clean_name, column_meaning
 from motoric.data.formats.streams import PointTable
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import Notes, Samples
+from motoric.data.ingest.samples import Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 _ENHANCED = {"enhanced_speed": "speed", "enhanced_altitude": "altitude"}
 _NATIVE = {"position_lat": "latitude", "position_long": "longitude"} | _ENHANCED

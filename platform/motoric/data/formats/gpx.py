@@ -17,12 +17,12 @@ from gpxpy.gpx import GPX, GPXException, GPXTrackPoint, GPXXMLSyntaxException
 from lxml import etree
 
 from motoric.core.errors import NoSamplesError, UnreadableError
-from motoric.data.channels import ColumnMeaning, column_meaning
 from motoric.data.formats.cadence import count_steps
+from motoric.data.formats.channels import ColumnMeaning, column_meaning
 from motoric.data.formats.source_file import decode_xml, read_whole
 from motoric.data.formats.streams import PointTable
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import Notes, Samples
+from motoric.data.ingest.samples import Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 # Columns and their units as the schemas fix them.
 _UNITS = {

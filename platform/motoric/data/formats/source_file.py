@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 
 from motoric.core.errors import UnreadableError
 from motoric.core.storage import open_input
-from motoric.data.samples import Notes
+from motoric.data.ingest.samples import Notes
 
 # A day of a watch at 100 Hz is some 500 MB of CSV; what unpacks to more was made to do harm.
 MAX_UNPACKED_BYTES = 2 * 2**30

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import UnreadableError
-from motoric.data.channels import ColumnMeaning
-from motoric.data.samples import BATCH_ROWS, Samples
+from motoric.data.formats.channels import ColumnMeaning
+from motoric.data.ingest.samples import BATCH_ROWS, Samples
 
 # How many times fewer rows a group of channels fills before it is a stream of its own.
 RATE_RATIO = 1.5

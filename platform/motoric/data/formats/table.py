@@ -21,8 +21,8 @@ from motoric.data.formats.table_columns import TableReading, check_header
 from motoric.data.formats.table_csv import BLANK, CsvLines
 from motoric.data.formats.table_numbers import MISSING, is_number, is_text
 from motoric.data.formats.table_numpy import npy_batches, npz_batches
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 
 @dataclass(slots=True)

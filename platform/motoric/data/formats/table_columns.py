@@ -13,12 +13,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from motoric.core.errors import UnreadableError
-from motoric.data.channels import ColumnMeaning, column_meaning
+from motoric.data.formats.channels import ColumnMeaning, column_meaning
 from motoric.data.formats.streams import StreamPlan, check_distinct, plan_streams, stream_samples
 from motoric.data.formats.table_numbers import is_number, is_text, numbers
 from motoric.data.formats.table_time import TableClock
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.samples import BATCH_ROWS, Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 
 def check_header(names: Sequence[str]) -> None:

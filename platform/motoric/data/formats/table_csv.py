@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from motoric.core.errors import UnreadableError
 from motoric.data.formats.source_file import bom_encoding
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import Notes
+from motoric.data.ingest.samples import Notes
+from motoric.data.ingest.settings import SensorSettings
 
 _BLOCK_BYTES = 2**20
 _FIRST_BYTES = 2**16

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from motoric.core.errors import UnreadableError
 from motoric.data.formats.source_file import MAX_UNPACKED_BYTES, MAX_WHOLE_BYTES
-from motoric.data.samples import BATCH_ROWS, Notes
+from motoric.data.ingest.samples import BATCH_ROWS, Notes
 
 _MAX_ROW_BYTES = 2**16
 _VALUES, _CHANNELS = "values", "channels"

@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from motoric.core.errors import UnreadableError
-from motoric.data.channels import clean_name, split_unit
+from motoric.data.formats.channels import clean_name, split_unit
 from motoric.data.formats.table_numbers import is_text, numbers
-from motoric.data.ingest_settings import TimeSettings
-from motoric.data.samples import Notes
+from motoric.data.ingest.samples import Notes
+from motoric.data.ingest.settings import TimeSettings
 
 _UNITS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _UNIT_NAMES = {

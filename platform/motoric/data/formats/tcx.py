@@ -19,8 +19,8 @@ from motoric.data.formats.cadence import count_steps
 from motoric.data.formats.gpx import fixed_meanings, unix_time_s
 from motoric.data.formats.source_file import open_source
 from motoric.data.formats.streams import PointTable
-from motoric.data.ingest_settings import SensorSettings
-from motoric.data.samples import Notes, Samples
+from motoric.data.ingest.samples import Notes, Samples
+from motoric.data.ingest.settings import SensorSettings
 
 _UNITS = {
     "latitude": "deg",

@@ -26,9 +26,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError, NotFoundError
-from motoric.data.recording import Channel
-from motoric.data.samples import Samples
-from motoric.data.source import Quarantined, RawRecording, SourceItem, combine
+from motoric.data.ingest.samples import Samples
+from motoric.data.ingest.source import Quarantined, RawRecording, SourceItem, combine
+from motoric.data.recording import UNKNOWN_SUBJECT, Channel
 
 _RATE_HZ = 10.0
 _CHANNELS = tuple(
@@ -136,7 +136,7 @@ class BasicMotions:
         )
         yield RawRecording(
             recording_id=recording_id,
-            subject=f"unknown:{recording_id}",
+            subject=f"{UNKNOWN_SUBJECT}{recording_id}",
             samples=(samples,),
             label=label,
             metadata={"part": _PARTS[part]},

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from motoric.core.errors import NotFoundError, UserError
-from motoric.data.source import Source
+from motoric.data.ingest.source import Source
 from motoric.data.sources.basic_motions import BasicMotions
 from motoric.data.sources.synthetic_motion import SyntheticMotion
 from motoric.data.sources.utd_mhad import UtdMhad

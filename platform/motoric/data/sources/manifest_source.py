@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from motoric.core import storage
 from motoric.core.errors import NotFoundError, UnreadableError
 from motoric.data.formats.catalogue import READERS, VIDEO_SUFFIXES, reader_for
-from motoric.data.ingest_settings import IngestSettings
-from motoric.data.listing import list_recordings
-from motoric.data.manifest import Manifest, ManifestRow
-from motoric.data.part_writer import file_sha256
-from motoric.data.source import Quarantined, RawRecording, SourceItem, VideoInput, combine
+from motoric.data.ingest.listing import list_recordings
+from motoric.data.ingest.manifest import Manifest, ManifestRow
+from motoric.data.ingest.part_writer import file_sha256
+from motoric.data.ingest.settings import IngestSettings
+from motoric.data.ingest.source import Quarantined, RawRecording, SourceItem, VideoInput, combine
 
 
 class ManifestSource:

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from motoric.core.errors import UserError
-from motoric.data.exercises import EXERCISES, make_subject
-from motoric.data.kinematics import INERTIAL_CHANNELS, Place, inertial, joint_positions
+from motoric.data.ingest.samples import Samples
+from motoric.data.ingest.source import Quarantined, RawRecording, SourceItem, VideoInput, combine
 from motoric.data.recording import Channel
-from motoric.data.samples import Samples
-from motoric.data.source import Quarantined, RawRecording, SourceItem, VideoInput, combine
+from motoric.data.synthetic.exercises import EXERCISES, make_subject
+from motoric.data.synthetic.kinematics import INERTIAL_CHANNELS, Place, inertial, joint_positions
 
 _VERSION = "1"
 _RATE_HZ = 50.0
@@ -88,7 +88,7 @@ class SyntheticMotion:
     def open(self, index: int) -> Iterator[RawRecording]:
         """Compute one recording; its video lies in a temporary file."""
         # Drawing needs PyAV and Pillow, which those who only list sources may lack.
-        from motoric.data.rendering import encode_video, render_frames
+        from motoric.data.synthetic.rendering import encode_video, render_frames
 
         number, which = divmod(index, len(EXERCISES))
         exercise = EXERCISES[which]

@@ -32,11 +32,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError, UnreadableError, UserError
-from motoric.data import units
-from motoric.data.ingest_settings import IngestSettings
+from motoric.data.formats import units
+from motoric.data.ingest.samples import Samples
+from motoric.data.ingest.settings import IngestSettings
+from motoric.data.ingest.source import (
+    Quarantined,
+    RawRecording,
+    Source,
+    SourceItem,
+    VideoInput,
+    combine,
+)
 from motoric.data.recording import STANDARD_GRAVITY_M_S2, Channel
-from motoric.data.samples import Samples
-from motoric.data.source import Quarantined, RawRecording, Source, SourceItem, VideoInput, combine
 
 # In the order of the published numbers, a1 to a27.
 ACTIONS = (
@@ -242,7 +249,7 @@ class _PublishedLayout:
         return list(self._rejected)
 
     def digest(self, index: int) -> str:
-        from motoric.data.part_writer import file_sha256
+        from motoric.data.ingest.part_writer import file_sha256
 
         files = self._files[self._keys[index]]
         # Where a video lies counts too: one that is referred to must be found at its place.

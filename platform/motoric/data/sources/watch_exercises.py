@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 
 from motoric.core.errors import DatasetError, NotFoundError
+from motoric.data.ingest.source import Quarantined, RawRecording, SourceItem, as_raw, combine
 from motoric.data.recording import STANDARD_GRAVITY_M_S2, Annotation, Channel, Recording, Stream
-from motoric.data.source import Quarantined, RawRecording, SourceItem, as_raw, combine
 
 _SHA256 = "eb122f23cdf06ef6bd6c6c5312958ec5cf9d038e2e6d457b8081662c75a42537"
 _RATE_HZ = 50.0

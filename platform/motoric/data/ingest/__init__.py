@@ -1,0 +1,1 @@
+"""From manifests and folders to a committed dataset."""

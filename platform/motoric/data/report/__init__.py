@@ -1,0 +1,1 @@
+"""The report of a dataset: what a person looks at after an ingest."""

@@ -1,0 +1,1 @@
+"""SYNTHETIC: an articulated figure, its video and what a sensor on it would measure."""
