@@ -156,7 +156,12 @@ def _print_changes(result: BuildResult) -> None:
         "changed": result.num_changed,
         "removed, since the source does not have them any more": result.num_removed,
     }
-    console.print(", ".join(f"{count} {name}" for name, count in counts.items() if count))
+    told = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    console.print(told or "only what is left out changed")
+    if result.num_resumed:
+        console.print(
+            f"{result.num_resumed} of them had been read by a run that was cut short", style="dim"
+        )
 
 
 def print_troubles(dataset: Dataset) -> None:

@@ -27,8 +27,8 @@ class _Part(BaseModel):
 class ChannelCard(_Part):
     """One channel of a stream.
 
-    `unit` is empty where nobody said it, and `MIXED_UNITS` where recordings have it in several: then the
-    table of recordings says which each has.
+    `unit` is empty where nobody said it, and `MIXED_UNITS` where recordings have it in several:
+    then the table of recordings says which each has.
     """
 
     name: str

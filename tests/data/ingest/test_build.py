@@ -149,6 +149,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert len(done) + len(rest.opened) == 45
     whole = write_dataset(str(tmp_path / "whole"), SineSource(num_subjects=15, duration_s=5.0))
     assert result.card.content_digest == whole.content_digest
+    assert result.num_resumed == len(done)
     assert not (tmp_path / UNFINISHED).exists()
     assert len(list(open_dataset(uri).recordings())) == 45
 

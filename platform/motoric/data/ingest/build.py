@@ -43,6 +43,7 @@ class BuildResult:
         num_added: Recordings that were not in the dataset before.
         num_changed: Recordings that were read again because their files or settings changed.
         num_removed: Recordings that the source does not have any more.
+        num_resumed: Of those added or changed, how many a run that was cut short had read already.
     """
 
     card: DatasetCard
@@ -50,6 +51,7 @@ class BuildResult:
     num_added: int = 0
     num_changed: int = 0
     num_removed: int = 0
+    num_resumed: int = 0
 
 
 def unchanged(source: Source, uri: str) -> DatasetCard | None:
@@ -130,6 +132,10 @@ def conclude(
             if name in earlier
         ),
         num_removed=len(set(earlier) - set(now)),
+        num_resumed=sum(
+            name not in earlier or earlier[name]["source_digest"] != now[name]
+            for name in outcome.kept
+        ),
     )
 
 

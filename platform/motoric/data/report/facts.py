@@ -60,6 +60,11 @@ class StreamFacts:
         """Whether all recordings have the same rate."""
         return max(self.rates_hz) - min(self.rates_hz) <= 1e-6 * max(self.rates_hz)
 
+    @property
+    def gap_share(self) -> float:
+        """Time in gaps as a share of the recorded time."""
+        return self.gap_s / self.recorded_s if self.recorded_s else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlagFacts:
@@ -149,8 +154,8 @@ def gather_facts(dataset: Dataset, *, num_sensor_examples: int, num_video_exampl
         findings=(
             *_damage_findings(dataset.card),
             *_label_findings(by_label, by_subject, num_unlabelled, len(rows)),
-            *(line for stream in streams for line in _stream_findings(stream, len(rows))),
             *_video_findings(rows),
+            *_stream_findings(streams, len(rows)),
         ),
         sensor_examples=choose_examples(
             [row for row in rows if row["streams"]], labels_of, num_sensor_examples
@@ -314,14 +319,6 @@ def _label_findings(
         yield "No recording has a label: a classifier has nothing to learn from."
     elif num_unlabelled:
         yield f"{num_unlabelled:,} of {num_recordings:,} recordings have no label."
-    if len(labels) > 1 and labels[0].num_recordings >= (
-        _NOTABLE_IMBALANCE * labels[-1].num_recordings
-    ):
-        most, least = labels[0], labels[-1]
-        yield (
-            f"Labels are uneven: {most.name} is in {_of_recordings(most.num_recordings)},"
-            f" {least.name} in {least.num_recordings:,}."
-        )
     unknown = [item.num_recordings for item in subjects if item.name == UNKNOWN]
     num_people = len(subjects) - len(unknown)
     if unknown:
@@ -334,26 +331,69 @@ def _label_findings(
             f"People known: {num_people}. To train, choose and test a model on different people"
             f" takes {_MIN_PEOPLE} at least."
         )
-
-
-def _stream_findings(stream: StreamFacts, num_recordings: int) -> Iterable[str]:
-    num_with = len(stream.rates_hz)
-    if num_with < num_recordings:
-        yield f"Stream {stream.name} is in {num_with:,} of {num_recordings:,} recordings."
-    partial = [name for name, _, count in stream.channels if count < num_with]
-    if partial:
-        yield f"Not all recordings with stream {stream.name} have its {_named(partial)}."
-    if not stream.has_one_rate:
+    if len(labels) > 1 and labels[0].num_recordings >= (
+        _NOTABLE_IMBALANCE * labels[-1].num_recordings
+    ):
+        most, least = labels[0], labels[-1]
         yield (
-            f"Stream {stream.name} runs at {min(stream.rates_hz):g} to {max(stream.rates_hz):g} Hz:"
-            " a recipe has to name the rate to resample to."
+            f"Labels are uneven: {most.name} is in {_of_recordings(most.num_recordings)},"
+            f" {least.name} in {least.num_recordings:,}."
         )
-    unitless = [name for name, unit, _ in stream.channels if not unit]
+
+
+def _stream_findings(streams: Sequence[StreamFacts], num_recordings: int) -> Iterable[str]:
+    """One line for each kind of finding, so that many streams make no long list."""
+    holes = [item for item in streams if item.gap_share > _NOTABLE_GAP_SHARE]
+    gaps = [
+        f"{item.gap_share:.1%} of stream {item.name}"
+        for item in sorted(holes, key=lambda item: -item.gap_s)
+    ]
+    mixed, unitless, partial = [], [], []
+    for stream in streams:
+        units: dict[str, list[str]] = {}
+        counts: Counter[str] = Counter()
+        for name, unit, count in stream.channels:
+            units.setdefault(name, []).append(unit or "one that nobody said")
+            counts[name] += count
+        mixed += [
+            f"{name} of stream {stream.name} is in {' and in '.join(found)}"
+            for name, found in units.items()
+            if len(found) > 1
+        ]
+        if no_unit := [name for name, unit, _ in stream.channels if not unit]:
+            unitless.append(f"{_named(no_unit)} of stream {stream.name}")
+        if rare := [name for name, count in counts.items() if count < len(stream.rates_hz)]:
+            partial.append(f"{_named(rare)} of stream {stream.name}")
+    rates = [
+        f"stream {item.name} runs at {min(item.rates_hz):g} to {max(item.rates_hz):g} Hz"
+        for item in streams
+        if not item.has_one_rate
+    ]
+    lacking = [
+        f"{item.name} is in {len(item.rates_hz):,}"
+        for item in streams
+        if len(item.rates_hz) < num_recordings
+    ]
+    if mixed:
+        yield f"Recordings differ in units: {_listed(mixed)}."
     if unitless:
-        yield f"Nobody said the unit of {_named(unitless)} in stream {stream.name}."
-    if stream.recorded_s and stream.gap_s > _NOTABLE_GAP_SHARE * stream.recorded_s:
-        share = stream.gap_s / stream.recorded_s
-        yield f"{share:.1%} of the time of stream {stream.name} is missing in gaps."
+        yield f"Nobody said the unit of {_listed(unitless)}."
+    if gaps:
+        yield f"Time is missing in gaps: {_listed(gaps)}."
+    if rates:
+        yield (
+            f"Recordings differ in rate: {_listed(rates)}. A recipe has to name the rate to"
+            " resample to."
+        )
+    if lacking:
+        yield f"Of {num_recordings:,} recordings, not all have each stream: {_listed(lacking)}."
+    if partial:
+        yield f"Not all recordings that have the stream have {_listed(partial)}."
+
+
+def _listed(items: Sequence[str]) -> str:
+    more = f"; and {len(items) - _NUM_NAMED} more" if len(items) > _NUM_NAMED else ""
+    return "; ".join(items[:_NUM_NAMED]) + more
 
 
 def _named(names: Sequence[str]) -> str:

@@ -7,11 +7,16 @@ that comes from users' files (ids, labels, reasons) is escaped.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
+
+from pydantic import ValidationError
 
 from motoric.core import storage
 from motoric.data.dataset import Dataset
+from motoric.data.ingest.settings import IngestSettings
+from motoric.data.recording import UNKNOWN_SUBJECT
 from motoric.data.report.examples import (
     SensorExample,
     VideoExamples,
@@ -30,9 +35,12 @@ from motoric.data.report.plots import people_plot, rates_plot
 
 REPORT = "report/report.html"
 
+# Name of the setting in which an ingest keeps all of its own, as JSON.
+_INGEST = "ingest"
 _NUM_TRACES = 4
 _NUM_CLIPS = 6
 _MAX_BARS = 25
+_MAX_FINDINGS = 8
 _MAX_CHANNELS = 60
 _MAX_REPAIRED = 50
 _MAX_REASONS = 100
@@ -110,14 +118,16 @@ def _opening(dataset: Dataset, facts: Facts) -> str:
         ("recordings", f"{card.num_recordings:,}", False),
         ("recorded", _length(card.duration_s), False),
         ("videos", f"{card.num_videos:,}", False),
-        ("people", f"{facts.num_people:,}", False),
+        ("people", _num_people(facts), False),
         ("labels", f"{len(facts.labels):,}", False),
         ("repaired", f"{card.num_repaired:,}", card.num_repaired > 0),
         ("left out, broken", f"{card.num_quarantined:,}", card.num_quarantined > 0),
         ("skipped, empty", f"{card.num_skipped:,}", False),
     ]
     if facts.findings:
-        lines = "".join(f"<li>{escape(line)}</li>" for line in facts.findings)
+        hidden = len(facts.findings) - _MAX_FINDINGS
+        shown = [*facts.findings[:_MAX_FINDINGS], *([f"and {hidden} more"] if hidden > 0 else [])]
+        lines = "".join(f"<li>{_text(line)}</li>" for line in shown)
         verdict = f'<div class="look box"><b>Worth a look</b><ul>{lines}</ul></div>'
     else:
         verdict = '<div class="good box"><b>Nothing stands out:</b> no damage, no holes.</div>'
@@ -125,7 +135,7 @@ def _opening(dataset: Dataset, facts: Facts) -> str:
         "from": card.source,
         "lies at": dataset.uri,
         "content digest": card.content_digest,
-        **{f"setting {name}": value for name, value in card.settings.items()},
+        **{f"setting {name}": value for name, value in _settings(card.settings).items()},
     }
     return (
         f"<h1>Dataset {escape(card.name)}</h1>"
@@ -133,6 +143,37 @@ def _opening(dataset: Dataset, facts: Facts) -> str:
         f'<div class="figures">{"".join(_figure(*item) for item in figures)}</div>'
         f"{verdict}<h2>Where it comes from</h2>{_facts(about)}"
     )
+
+
+def _num_people(facts: Facts) -> str:
+    if facts.subjects and not facts.num_people:
+        return "unknown"
+    return f"{facts.num_people:,}"
+
+
+def _settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings by dotted name; of those of an ingest only what differs from the defaults."""
+    lines: dict[str, str] = {}
+    for name, value in settings.items():
+        if name != _INGEST:
+            lines[name] = value
+            continue
+        try:
+            chosen = IngestSettings.model_validate_json(value)
+        except ValidationError:
+            # Written by a Motoric that had other settings, whose defaults are not known here.
+            lines[name] = value
+        else:
+            lines.update(_flat("", chosen.model_dump(mode="json", exclude_defaults=True)))
+    return lines
+
+
+def _flat(name: str, value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(f"{name}.{key}" if name else key, item)
+    else:
+        yield name, value if isinstance(value, str) else json.dumps(value)
 
 
 def _people(facts: Facts, plots: dict[str, bytes]) -> str:
@@ -201,12 +242,11 @@ def _stream(number: int, stream: StreamFacts, plots: dict[str, bytes]) -> str:
         rate = f"{min(stream.rates_hz):g} to {max(stream.rates_hz):g} Hz"
     gaps = "none"
     if stream.num_gaps:
-        share = stream.gap_s / stream.recorded_s if stream.recorded_s else 0.0
         worst = "; ".join(
             f"{name} {count:,} of {_length(gap_s)}" for name, count, gap_s in stream.worst
         )
         gaps = (
-            f"{stream.num_gaps:,}, {_length(stream.gap_s)} in all ({share:.2%} of the time)."
+            f"{stream.num_gaps:,}, {_length(stream.gap_s)} in all ({stream.gap_share:.2%} of the time)."
             f" Worst: {worst}"
         )
     table = {
@@ -244,7 +284,7 @@ def _examples(examples: Iterable[SensorExample], plots: dict[str, bytes]) -> str
 
 
 def _is_unknown(subject: str) -> bool:
-    return subject.startswith(f"{UNKNOWN}:")
+    return subject.startswith(UNKNOWN_SUBJECT)
 
 
 def _videos(facts: Facts, dataset: Dataset, plots: dict[str, bytes]) -> str:

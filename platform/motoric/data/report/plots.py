@@ -205,13 +205,7 @@ def track_plot(trace: Trace) -> bytes | None:
     axes.plot(line_T2[:, 0], line_T2[:, 1], color=_BLUE, linewidth=1.4)
     for row, marker, colour, name in ((0, "o", "#2f855a", "start"), (-1, "s", _ORANGE, "end")):
         axes.plot(*position_T2[row], marker, color=colour, label=name)
-    centre_2 = (position_T2.min(axis=0) + position_T2.max(axis=0)) / 2
-    half_2 = np.maximum(np.ptp(position_T2, axis=0) * 0.55, _MIN_EXTENT_DEG)
-    axes.set_xlim(centre_2[0] - half_2[0], centre_2[0] + half_2[0])
-    axes.set_ylim(centre_2[1] - half_2[1], centre_2[1] + half_2[1])
-    # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
-    shortening = max(float(np.cos(np.radians(centre_2[1]))), 0.02)
-    axes.set_aspect(1 / shortening, adjustable="datalim")
+    _frame_track(axes, position_T2)
     axes.ticklabel_format(useOffset=False, style="plain")
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlabel("longitude (deg)", fontsize=9)
@@ -225,6 +219,20 @@ def track_plot(trace: Trace) -> bytes | None:
     axes.legend(frameon=False, fontsize=8)
     _tidy(axes)
     return _png(figure)
+
+
+def _frame_track(axes: Axes, position_T2: Floats) -> None:
+    """Set limits that hold all of a track and fill the axes at the aspect it has on the ground."""
+    centre_2 = (position_T2.min(axis=0) + position_T2.max(axis=0)) / 2
+    half_x, half_y = np.maximum(np.ptp(position_T2, axis=0) * 0.55, _MIN_EXTENT_DEG)
+    # A degree of longitude is shorter than one of latitude by the cosine of the latitude.
+    shortening = max(float(np.cos(np.radians(centre_2[1]))), 0.02)
+    box = axes.get_window_extent()
+    half_y = max(half_y, half_x * shortening * box.height / box.width)
+    half_x = half_y * box.width / box.height / shortening
+    axes.set_xlim(centre_2[0] - half_x, centre_2[0] + half_x)
+    axes.set_ylim(centre_2[1] - half_y, centre_2[1] + half_y)
+    axes.set_aspect(1 / shortening, adjustable="box")
 
 
 def rates_plot(rates_hz: Sequence[float]) -> bytes:
