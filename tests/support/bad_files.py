@@ -30,7 +30,8 @@ from videos import (
 )
 
 START_S = 1_714_557_600  # 2024-05-01T10:00:00Z
-GOOD = ("good.csv", "good.fit", "good.mp4")
+# The sound files and how many rows or frames each has.
+GOOD = {"good.csv": 100, "good.fit": 40, "good.mp4": 12}
 _EMPTY = r"empty \(0 bytes\)"
 
 
@@ -202,6 +203,10 @@ def even(num_rows: int, rate_hz: float = 50.0, start_s: float = 0.0) -> list[flo
 _SLOWER = even(3000) + even(1500, 25.0, 60.0)
 _BACK = even(100, start_s=500.0) + even(100, start_s=20.0)
 _PLAIN = table(even(100))
+# Stored, not deflated, so that it is known which row the cut meets: the one after the 40th.
+_GZIP_CUT = gzip.compress(_PLAIN.encode(), compresslevel=0, mtime=0)[
+    : 15 + len(table(even(40)).encode()) + 5
+]
 _UNTIMED = "time_s,acc_x\n" + ",1.0\n" * 30
 
 
@@ -209,10 +214,16 @@ def _write_npy_of_objects(path: Path) -> None:
     np.save(path, np.array([{"acc_x": 1.0}], dtype=object), allow_pickle=True)
 
 
-def _write_cut_parquet(path: Path) -> None:
+def _parquet() -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table({"time_s": even(500), "acc_x": even(500)}), sink)
-    path.write_bytes(sink.getvalue()[:-40])
+    return sink.getvalue()
+
+
+def _npz() -> bytes:
+    sink = io.BytesIO()
+    np.savez(sink, time_s=even(200), acc_x=even(200))
+    return sink.getvalue()
 
 
 TABLES = {
@@ -241,12 +252,7 @@ TABLES = {
         "rate.csv", 4500, "rate_change gap", holding(table(_SLOWER).encode())
     ),
     "csv cut": repaired("cut.csv", 99, "truncated", holding(_PLAIN[:-11].encode())),
-    "csv gzip cut": repaired(
-        "cut.csv.gz",
-        0,
-        "truncated",
-        holding(gzip.compress(table(even(3000)).encode(), mtime=0)[:-2000]),
-    ),
+    "csv gzip cut": repaired("cut.csv.gz", 40, "truncated", holding(_GZIP_CUT)),
     "csv no gzip": rejected("plain.csv.gz", "not a sound gzip file", holding(_PLAIN.encode())),
     "csv empty": rejected("empty.csv", _EMPTY, holding(b"")),
     "csv header only": rejected(
@@ -257,7 +263,7 @@ TABLES = {
     ),
     "csv without times": rejected("untimed.csv", "holds no times", holding(_UNTIMED.encode())),
     "npy of objects": rejected("objects.npy", "object|pickle", _write_npy_of_objects),
-    "parquet cut": rejected("cut.parquet", "is not a Parquet file", _write_cut_parquet),
+    "parquet cut": rejected("cut.parquet", "is not a Parquet file", holding(_parquet()[:-40])),
 }
 
 # Videos
@@ -279,13 +285,18 @@ def _write_latin_title(path: Path) -> None:
 
 
 def _write_cut_behind_its_index(path: Path) -> None:
-    cut(write_video(path, shape=Shape(has_index_first=True)), 0.7)
+    """Cut in the midst of the frame after the 20th."""
+    write_video(path, shape=Shape(has_index_first=True, b_frames=0))
+    with av.open(path) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][20]
+        place = (packet.pos or 0) + packet.size // 2
+    path.write_bytes(path.read_bytes()[:place])
 
 
 VIDEOS = {
     "video latin title mp4": remarked("title.mp4", 12, "metadata_not_utf8", _write_latin_title),
     "video latin title mkv": remarked("title.mkv", 12, "metadata_not_utf8", _write_latin_title),
-    "video cut": repaired("cut.mp4", 13, "truncated", _write_cut_behind_its_index),
+    "video cut": repaired("cut.mp4", 20, "truncated", _write_cut_behind_its_index),
     "video without index": rejected(
         "no-index.mp4",
         "before its index was written.*copy it again",
@@ -306,8 +317,23 @@ VIDEOS = {
 CASES = {**FIT, **GPX, **TABLES, **VIDEOS}
 
 
+# Sound files of the formats that are parsed by libraries of others.
+SOUND = {
+    "plain.fit": RIDE,
+    "plain.gpx": _RUN.encode(),
+    "plain.csv": _PLAIN.encode(),
+    "plain.csv.gz": gzip.compress(_PLAIN.encode(), mtime=0),
+    "plain.parquet": _parquet(),
+    "plain.npz": _npz(),
+}
+
+
+def write_good_table(folder: Path) -> None:
+    (folder / "good.csv").write_text(_PLAIN)
+
+
 def write_good(folder: Path) -> None:
     """One sound table, activity and video each."""
-    (folder / "good.csv").write_text(_PLAIN)
+    write_good_table(folder)
     (folder / "good.fit").write_bytes(RIDE)
-    write_video(folder / "good.mp4", num_frames=12)
+    write_video(folder / "good.mp4", num_frames=GOOD["good.mp4"])

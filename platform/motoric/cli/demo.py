@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ _NAME = "watch-exercises"
 _RECIPE = Path("jobs/recipes/watch_gru.yaml")
 _DEPLOYMENT = Path(f"deployments/models/{_NAME}.yaml")
 _ROWS_A_PERSON = 4
+_VIDEO_NAME = "synthetic-motion"
+_CLIP_FRAMES, _CLIP_S = 16, 2.0
 
 
 def demo(
@@ -36,6 +39,8 @@ def demo(
     ] = False,
 ) -> None:
     """Run the whole path: real recordings, training, registry, endpoint, predictions over HTTP.
+
+    A short video part follows, on drawn figures that are plainly synthetic.
 
     Stops the platform at the end if it started it.
 
@@ -50,14 +55,15 @@ def demo(
     started_s = time.perf_counter()
     already = local.running(settings) is not None
     try:
-        with _stage("1/5", "local platform from cluster.yaml") as say:
+        with _stage("1/6", "local platform from cluster.yaml") as say:
             local.up(settings)
             say("was running already" if already else "started")
         _build(settings)
         version = _train(settings, recipe, reuse=reuse)
         _deploy(settings)
         _ask(settings, recipe, version)
-        _print_next(settings, version, stays=already)
+        video_report = _watch(settings)
+        _print_next(settings, version, video_report, stays=already)
     finally:
         if not already:
             local.down(settings)
@@ -81,7 +87,7 @@ def _build(settings: Settings) -> None:
     from motoric.data.ingest.build import default_uri, unchanged
     from motoric.data.sources.catalogue import make_source
 
-    with _stage("2/5", f"dataset {_NAME}: real smartwatch recordings") as say:
+    with _stage("2/6", f"dataset {_NAME}: real smartwatch recordings") as say:
         source, uri = make_source(_NAME), default_uri(settings.storage_uri, _NAME)
         card = unchanged(source, uri)
         if card is not None:
@@ -97,7 +103,7 @@ def _build(settings: Settings) -> None:
 def _train(settings: Settings, recipe: Recipe, *, reuse: bool) -> RegisteredVersion:
     from motoric.cli.train import run_training
 
-    with _stage("3/5", f"train {_RECIPE} with Ray Train, and register it in MLflow") as say:
+    with _stage("3/6", f"train {_RECIPE} with Ray Train, and register it in MLflow") as say:
         kept = _find_trained(settings, recipe) if reuse else None
         if kept is not None:
             say(f"reused version {kept.version}: same recipe, same dataset")
@@ -130,7 +136,7 @@ def _deploy(settings: Settings) -> None:
     from motoric.cluster.deploy import deploy
     from motoric.serving.config import load_deployment
 
-    with _stage("4/5", f"deploy {_DEPLOYMENT} on Ray Serve") as say:
+    with _stage("4/6", f"deploy {_DEPLOYMENT} on Ray Serve") as say:
         made = deploy(
             settings, load_deployment(_DEPLOYMENT), lambda text: console.print(f"[dim]  {text}[/]")
         )
@@ -144,7 +150,7 @@ def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None
     from motoric.data.dataset import open_dataset
     from motoric.training.windows import load_windows
 
-    with _stage("5/5", "held-out windows over HTTP, with an API key") as say:
+    with _stage("5/6", "held-out windows over HTTP, with an API key") as say:
         dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
         windows = load_windows(recipe, dataset).test
         offline_BK = Predictor.load(version.artefact_uri).predict(windows.windows_BTC)
@@ -154,6 +160,34 @@ def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None
         _print_predictions(windows, answer["predictions"])
         _compare(windows, offline_BK, online)
         say(f"{len(windows)} windows asked")
+
+
+def _watch(settings: Settings) -> str:
+    """Video and sensors of a drawn figure: a dataset, clips by Ray Data, a contact sheet."""
+    from motoric.cli.ingest import build_on_ray
+    from motoric.cluster.session import ray_session
+    from motoric.data.dataset import open_dataset
+    from motoric.data.ingest.build import default_uri, unchanged
+    from motoric.data.reading import read_clips
+    from motoric.data.report.page import write_report
+    from motoric.data.sources.catalogue import make_source
+
+    with _stage("6/6", "video: a drawn (synthetic) figure, and a sensor on its wrist") as say:
+        source, uri = make_source(_VIDEO_NAME), default_uri(settings.storage_uri, _VIDEO_NAME)
+        labels: Counter[str] = Counter()
+        with ray_session(settings):
+            if unchanged(source, uri) is None:
+                build_on_ray(settings, source, uri)
+            started_s = time.perf_counter()
+            clips = read_clips(uri, num_frames=_CLIP_FRAMES, length_s=_CLIP_S, hop_s=1.0)
+            for batch in clips.iter_batches(batch_size=32):
+                labels.update(batch["label"].tolist())
+            elapsed_s = time.perf_counter() - started_s
+        report = write_report(open_dataset(uri))
+        found = ", ".join(f"{label} {count}" for label, count in sorted(labels.items()))
+        console.print(f"clips of {_CLIP_FRAMES} frames by label: {found}")
+        say(f"{labels.total()} clips of {_CLIP_S:g} s in {elapsed_s:.1f} s")
+    return report
 
 
 def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -> None:
@@ -195,7 +229,9 @@ def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) ->
     console.print(table)
 
 
-def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) -> None:
+def _print_next(
+    settings: Settings, version: RegisteredVersion, video_report: str, *, stays: bool
+) -> None:
     report = storage.join(
         settings.storage_uri, "runs", version.figures.get("run", ""), "report", "report.html"
     )
@@ -203,6 +239,7 @@ def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) 
     keep = f"motoric up && motoric deploy {_NAME}"
     lines = {
         "report with plots": report,
+        "report of the video": video_report,
         "platform": "runs on; `motoric down` stops it" if stays else f"stopped; `{keep}` keeps one",
         "API docs": f"{url}/v1/models/{_NAME}/docs (while the platform runs)",
         "your own file": f"motoric predict {_NAME} FILE.csv (while the platform runs)",
@@ -212,4 +249,4 @@ def _print_next(settings: Settings, version: RegisteredVersion, *, stays: bool) 
     console.print("\n[bold]Where to look next[/]")
     for name, text in lines.items():
         # Not in a box: addresses and paths are there to be copied.
-        console.print(f"  [bold]{name:<18}[/] {escape(text)}", soft_wrap=True)
+        console.print(f"  [bold]{name:<20}[/] {escape(text)}", soft_wrap=True)

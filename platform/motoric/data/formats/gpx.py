@@ -109,7 +109,10 @@ def _mend(text: str) -> str | None:
     parser = etree.XMLParser(
         recover=True, resolve_entities=False, no_network=True, remove_comments=True
     )
-    root = etree.fromstring(text.encode(), parser)
+    try:
+        root = etree.fromstring(text.encode(), parser)
+    except etree.XMLSyntaxError:  # not one element, which no recovery mends
+        return None
     if root is None or etree.QName(root).localname != "gpx":
         return None
     points = [one for one in root.iter() if _local_name(one) == "trkpt"]

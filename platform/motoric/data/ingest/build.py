@@ -116,7 +116,7 @@ def conclude(
     """
     outcome = replace(outcome, recordings=(*outcome.recordings, *(known[i] for i in outcome.kept)))
     if strict:
-        _check_strict(outcome)
+        _check_strict(source, outcome)
     before = _card_or_none(uri)
     earlier = {} if before is None else known_recordings(uri, before)
     card = commit(source, uri, outcome, before)
@@ -146,8 +146,11 @@ def _card_or_none(uri: str) -> DatasetCard | None:
         return None
 
 
-def _check_strict(outcome: Outcome) -> None:
+def _check_strict(source: Source, outcome: Outcome) -> None:
     wrong = [
+        f"{item.source}: {item.reason}" for item in source.rejected() if item.kind == "rejected"
+    ]
+    wrong += [
         f"{row['source']}: {row['reason']}"
         for row in outcome.quarantined
         if row["kind"] == "rejected"

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import logging
+import posixpath
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -121,7 +122,14 @@ class PartWriter:
         assembled = assemble(part, raw.recording_id, samples, raw.notes)
         video = None
         if raw.video is not None:
-            video = self._video(raw, assembled)
+            try:
+                video = self._video(raw, assembled)
+            except UnreadableError as error:
+                if not assembled.streams:
+                    raise
+                # The place of the recording is that of its sensors, which are sound.
+                name = posixpath.basename(raw.video.uri)
+                raise UnreadableError(f"its video {name}: {error.message}") from error
             if energy is not None:
                 video = energy.align(video, raw.video.uri, self.alignment, raw.notes)
             video = self._place(video, raw.video)

@@ -16,10 +16,6 @@ from motoric.data.recording import UNKNOWN_SUBJECT
 
 UNKNOWN = "unknown"
 _NUM_WORST = 3
-# Fewer people than parts of a split: none would be left to train, validate or test on.
-_MIN_PEOPLE = 3
-_NOTABLE_GAP_SHARE = 0.01
-_NOTABLE_IMBALANCE = 10
 _NUM_NAMED = 5
 
 Row = dict[str, Any]
@@ -102,7 +98,7 @@ class Facts:
     Attributes:
         subjects: Known people, and one row `unknown` for the recordings of unknown ones.
         videos: What the videos are like, by name of the property.
-        findings: Sentences on what deserves a look, the gravest first; none if all is well.
+        num_unaligned: Recordings with sensors whose video nobody said the start of.
         sensor_examples: Rows of the table of recordings to show traces of.
         video_examples: Rows of the table of recordings to show frames of.
     """
@@ -117,7 +113,7 @@ class Facts:
     rejected: tuple[LeftOut, ...]
     skipped: tuple[LeftOut, ...]
     videos: dict[str, str]
-    findings: tuple[str, ...]
+    num_unaligned: int
     sensor_examples: tuple[Row, ...]
     video_examples: tuple[Row, ...]
 
@@ -151,11 +147,11 @@ def gather_facts(dataset: Dataset, *, num_sensor_examples: int, num_video_exampl
         rejected=_left_out(left_out, "rejected"),
         skipped=_left_out(left_out, "skipped"),
         videos=_videos(videos) if videos else {},
-        findings=(
-            *_damage_findings(dataset.card),
-            *_label_findings(by_label, by_subject, num_unlabelled, len(rows)),
-            *_video_findings(rows),
-            *_stream_findings(streams, len(rows)),
+        num_unaligned=sum(
+            bool(row["streams"])
+            and row["video"] is not None
+            and row["video"]["offset_method"] == "none"
+            for row in rows
         ),
         sensor_examples=choose_examples(
             [row for row in rows if row["streams"]], labels_of, num_sensor_examples
@@ -296,121 +292,3 @@ def _videos(videos: Sequence[Row]) -> dict[str, str]:
         ),
         "put on the sensors' clock by": counted(video["offset_method"] for video in videos),
     }
-
-
-def _of_recordings(count: int) -> str:
-    return "1 recording" if count == 1 else f"{count:,} recordings"
-
-
-def _damage_findings(card: DatasetCard) -> Iterable[str]:
-    if card.num_quarantined:
-        total = card.num_recordings + card.num_quarantined
-        are = "is" if card.num_quarantined == 1 else "are"
-        yield f"{card.num_quarantined:,} of {total:,} inputs {are} broken or wrong, and left out."
-    if card.num_repaired:
-        were = "was" if card.num_repaired == 1 else "were"
-        yield f"{_of_recordings(card.num_repaired)} {were} damaged; what could be saved is in."
-
-
-def _label_findings(
-    labels: Sequence[Amount], subjects: Sequence[Amount], num_unlabelled: int, num_recordings: int
-) -> Iterable[str]:
-    if not labels:
-        yield "No recording has a label: a classifier has nothing to learn from."
-    elif num_unlabelled:
-        yield f"{num_unlabelled:,} of {num_recordings:,} recordings have no label."
-    unknown = [item.num_recordings for item in subjects if item.name == UNKNOWN]
-    num_people = len(subjects) - len(unknown)
-    if unknown:
-        yield (
-            f"Who is recorded is unknown in {_of_recordings(unknown[0])}: give the manifest a"
-            " column subject, else a model cannot be tested on people it has not seen."
-        )
-    if 0 < num_people < _MIN_PEOPLE:
-        yield (
-            f"People known: {num_people}. To train, choose and test a model on different people"
-            f" takes {_MIN_PEOPLE} at least."
-        )
-    if len(labels) > 1 and labels[0].num_recordings >= (
-        _NOTABLE_IMBALANCE * labels[-1].num_recordings
-    ):
-        most, least = labels[0], labels[-1]
-        yield (
-            f"Labels are uneven: {most.name} is in {_of_recordings(most.num_recordings)},"
-            f" {least.name} in {least.num_recordings:,}."
-        )
-
-
-def _stream_findings(streams: Sequence[StreamFacts], num_recordings: int) -> Iterable[str]:
-    """One line for each kind of finding, so that many streams make no long list."""
-    holes = [item for item in streams if item.gap_share > _NOTABLE_GAP_SHARE]
-    gaps = [
-        f"{item.gap_share:.1%} of stream {item.name}"
-        for item in sorted(holes, key=lambda item: -item.gap_s)
-    ]
-    mixed, unitless, partial = [], [], []
-    for stream in streams:
-        units: dict[str, list[str]] = {}
-        counts: Counter[str] = Counter()
-        for name, unit, count in stream.channels:
-            units.setdefault(name, []).append(unit or "one that nobody said")
-            counts[name] += count
-        mixed += [
-            f"{name} of stream {stream.name} is in {' and in '.join(found)}"
-            for name, found in units.items()
-            if len(found) > 1
-        ]
-        if no_unit := [name for name, unit, _ in stream.channels if not unit]:
-            unitless.append(f"{_named(no_unit)} of stream {stream.name}")
-        if rare := [name for name, count in counts.items() if count < len(stream.rates_hz)]:
-            partial.append(f"{_named(rare)} of stream {stream.name}")
-    rates = [
-        f"stream {item.name} runs at {min(item.rates_hz):g} to {max(item.rates_hz):g} Hz"
-        for item in streams
-        if not item.has_one_rate
-    ]
-    lacking = [
-        f"{item.name} is in {len(item.rates_hz):,}"
-        for item in streams
-        if len(item.rates_hz) < num_recordings
-    ]
-    if mixed:
-        yield f"Recordings differ in units: {_listed(mixed)}."
-    if unitless:
-        yield f"Nobody said the unit of {_listed(unitless)}."
-    if gaps:
-        yield f"Time is missing in gaps: {_listed(gaps)}."
-    if rates:
-        yield (
-            f"Recordings differ in rate: {_listed(rates)}. A recipe has to name the rate to"
-            " resample to."
-        )
-    if lacking:
-        yield f"Of {num_recordings:,} recordings, not all have each stream: {_listed(lacking)}."
-    if partial:
-        yield f"Not all recordings that have the stream have {_listed(partial)}."
-
-
-def _listed(items: Sequence[str]) -> str:
-    more = f"; and {len(items) - _NUM_NAMED} more" if len(items) > _NUM_NAMED else ""
-    return "; ".join(items[:_NUM_NAMED]) + more
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
-    return ("channels " if len(names) > 1 else "channel ") + ", ".join(names[:_NUM_NAMED]) + more
-
-
-def _video_findings(rows: Sequence[Row]) -> Iterable[str]:
-    count = sum(
-        bool(row["streams"])
-        and row["video"] is not None
-        and row["video"]["offset_method"] == "none"
-        for row in rows
-    )
-    if count:
-        yield (
-            f"In {_of_recordings(count)} nobody said when the video started, so it is taken to"
-            " start with the sensors: give video_offset_s in the manifest, or set"
-            " alignment.method to correlation."
-        )

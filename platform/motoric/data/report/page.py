@@ -31,6 +31,7 @@ from motoric.data.report.facts import (
     StreamFacts,
     gather_facts,
 )
+from motoric.data.report.findings import findings
 from motoric.data.report.plots import people_plot, rates_plot
 
 REPORT = "report/report.html"
@@ -124,9 +125,10 @@ def _opening(dataset: Dataset, facts: Facts) -> str:
         ("left out, broken", f"{card.num_quarantined:,}", card.num_quarantined > 0),
         ("skipped, empty", f"{card.num_skipped:,}", False),
     ]
-    if facts.findings:
-        hidden = len(facts.findings) - _MAX_FINDINGS
-        shown = [*facts.findings[:_MAX_FINDINGS], *([f"and {hidden} more"] if hidden > 0 else [])]
+    found = findings(facts)
+    if found:
+        hidden = len(found) - _MAX_FINDINGS
+        shown = [*found[:_MAX_FINDINGS], *([f"and {hidden} more"] if hidden > 0 else [])]
         lines = "".join(f"<li>{_text(line)}</li>" for line in shown)
         verdict = f'<div class="look box"><b>Worth a look</b><ul>{lines}</ul></div>'
     else:
@@ -246,8 +248,8 @@ def _stream(number: int, stream: StreamFacts, plots: dict[str, bytes]) -> str:
             f"{name} {count:,} of {_length(gap_s)}" for name, count, gap_s in stream.worst
         )
         gaps = (
-            f"{stream.num_gaps:,}, {_length(stream.gap_s)} in all ({stream.gap_share:.2%} of the time)."
-            f" Worst: {worst}"
+            f"{stream.num_gaps:,}, {_length(stream.gap_s)} in all"
+            f" ({stream.gap_share:.2%} of the time). Worst: {worst}"
         )
     table = {
         "recordings": f"{num_recordings:,}",

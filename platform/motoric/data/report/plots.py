@@ -30,6 +30,8 @@ _MAX_LINES = len(_LINES)
 _MAX_PANELS = 6
 _MAX_SPANS = 60
 _MAX_BARS = 12
+# Where the highest rate is this many times the lowest, a linear axis would hide the others.
+_WIDE = 30.0
 # Fewer samples than this are drawn with dots, so that single ones between gaps are seen.
 _DOTS_BELOW = 150
 _MIN_EXTENT_DEG = 2e-4
@@ -245,7 +247,10 @@ def rates_plot(rates_hz: Sequence[float]) -> bytes:
         axes.bar_label(bars, fontsize=8, padding=2)
         axes.margins(y=0.18)
     else:
-        axes.hist(rates_hz, bins=30, color=_BLUE)
+        bins = np.geomspace(distinct_hz[0], distinct_hz[-1], 31)
+        axes.hist(rates_hz, bins=list(bins), color=_BLUE)
+        if distinct_hz[-1] > _WIDE * distinct_hz[0]:
+            axes.set_xscale("log")
     axes.set_xlabel("rate (Hz)", fontsize=9)
     axes.set_ylabel("recordings", fontsize=9)
     _whole_numbers(axes)

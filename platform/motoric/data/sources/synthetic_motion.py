@@ -48,7 +48,7 @@ class SyntheticMotion:
     origin = "computed by Motoric"
 
     def __init__(
-        self, folder: Path | None = None, *, num_subjects: int = 5, duration_s: float = 8.0
+        self, folder: Path | None = None, *, num_subjects: int = 4, duration_s: float = 8.0
     ) -> None:
         if folder is not None:
             raise UserError("synthetic-motion is computed: leave --from out")
