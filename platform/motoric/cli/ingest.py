@@ -99,7 +99,7 @@ def run_ingest(
     if extra:
         console.print(f"kept as metadata: {escape(', '.join(extra))}", style="dim")
     with timed("ingest"):
-        result = build_on_ray(settings, source, uri, chosen, strict=strict)
+        result = build_on_ray(settings, source, uri, strict=strict)
     _print_changes(result)
     dataset = open_dataset(uri)
     print_card(result.card, uri)
@@ -117,14 +117,12 @@ def build_on_ray(
     settings: Settings,
     source: Source,
     uri: str,
-    chosen: IngestSettings | None = None,
     *,
     strict: bool = False,
 ) -> BuildResult:
     """Build a dataset on a Ray, with a progress bar over its recordings."""
     from motoric.cluster.session import ray_session
 
-    chosen = chosen or IngestSettings()
     with ray_session(settings), make_progress() as progress:
         task = progress.add_task("recordings", total=None)
         printed = 0
@@ -140,8 +138,6 @@ def build_on_ray(
         return build_dataset(
             source,
             uri,
-            copy_videos=chosen.video == "copy",
-            alignment=chosen.alignment,
             strict=strict,
             on_progress=on_progress,
         )

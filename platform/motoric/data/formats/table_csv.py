@@ -83,7 +83,11 @@ class CsvLines:
         yield from self._lines
 
     def _cells(self, line: str) -> list[str]:
-        return next(csv.reader([line], delimiter=self.delimiter), [])
+        # `csv` takes a stray carriage return for the end of the row, and fails.
+        try:
+            return next(csv.reader([line.replace("\r", " ")], delimiter=self.delimiter), [])
+        except csv.Error as error:
+            raise UnreadableError(f"has a line that is no row of a table: {error}") from error
 
     def _pop_line(self) -> str:
         """The next line that is not blank, without its end."""

@@ -24,6 +24,9 @@ from motoric.data.ingest.samples import BATCH_ROWS, Notes
 
 _MAX_ROW_BYTES = 2**16
 _VALUES, _CHANNELS = "values", "channels"
+# What zipfile raises where bytes are wrong; the last two where they seem to say that it is
+# encrypted, or packed by a later version.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 class _ArrayFile:
@@ -118,7 +121,7 @@ def npz_batches(file: BinaryIO, notes: Notes) -> Iterator[pa.RecordBatch]:
     with ExitStack() as stack:
         try:
             archive = stack.enter_context(zipfile.ZipFile(file))
-        except (zipfile.BadZipFile, ValueError, OSError) as error:
+        except (*_DAMAGE, ValueError, OSError) as error:
             # A seek before the start of a short file is a ValueError of Arrow.
             raise UnreadableError(f"is not a .npz file: {error}") from error
         members = [one for one in archive.infolist() if one.filename.endswith(".npy")]
@@ -127,11 +130,16 @@ def npz_batches(file: BinaryIO, notes: Notes) -> Iterator[pa.RecordBatch]:
             raise UnreadableError(
                 f"unpacks to {declared_bytes} bytes, more than {MAX_UNPACKED_BYTES}"
             )
-        arrays = [
-            _ArrayFile(stack.enter_context(archive.open(one)), one.filename.removesuffix(".npy"))
-            for one in members
-        ]
-        channels = _channels(arrays)
+        try:
+            arrays = [
+                _ArrayFile(
+                    stack.enter_context(archive.open(one)), one.filename.removesuffix(".npy")
+                )
+                for one in members
+            ]
+            channels = _channels(arrays)
+        except _DAMAGE as error:
+            raise UnreadableError(f"is a damaged .npz file: {error}") from error
         tables = [one for one in arrays if len(one.shape) and one.name != _CHANNELS]
         for array in arrays:
             if not array.shape:
@@ -171,7 +179,7 @@ def _batches(
     while num_read < num_declared:
         try:
             blocks = [array.rows(BATCH_ROWS) for array in arrays]
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except _DAMAGE as error:
             blocks = []
             failure = str(error)
         else:

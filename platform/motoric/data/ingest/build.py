@@ -18,7 +18,6 @@ from motoric.core.errors import DatasetError, NotFoundError
 from motoric.data.card import DatasetCard, read_card
 from motoric.data.ingest.commit import Outcome, commit, known_recordings
 from motoric.data.ingest.part_writer import UNFINISHED, PartWriter
-from motoric.data.ingest.settings import AlignmentSettings
 from motoric.data.ingest.source import Source
 
 # A task reads at most so much, unless one recording alone is larger.
@@ -77,8 +76,6 @@ def build_dataset(
     source: Source,
     uri: str,
     *,
-    copy_videos: bool = False,
-    alignment: AlignmentSettings | None = None,
     strict: bool = False,
     on_progress: OnProgress = _silent,
 ) -> BuildResult:
@@ -87,20 +84,13 @@ def build_dataset(
     Args:
         source: Where recordings come from.
         uri: Folder or prefix of the dataset, on storage that all nodes share.
-        copy_videos: Copy videos into the dataset, so that it can move; else refer to them.
-        alignment: How videos are put on the clock of the sensors.
         strict: Commit nothing if any input is rejected or had to be repaired.
         on_progress: Called with recordings done and in all.
 
     Raises:
         DatasetError: Not one recording could be read, or `strict` and something is wrong.
     """
-    writer = PartWriter(
-        source=source,
-        dataset_uri=uri,
-        copy_videos=copy_videos,
-        alignment=alignment or AlignmentSettings(),
-    )
+    writer = PartWriter(source=source, dataset_uri=uri)
     known = known_at(uri)
     outcome = _run(writer, plan(source, known), on_progress)
     return conclude(source, uri, known, outcome, strict=strict)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import posixpath
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,6 @@ from motoric.core import storage
 from motoric.core.errors import DatasetError, MotoricError, NoSamplesError, UnreadableError
 from motoric.data.ingest.assembly import Assembled, assemble
 from motoric.data.ingest.samples import Notes
-from motoric.data.ingest.settings import AlignmentSettings
 from motoric.data.ingest.source import RawRecording, Source, VideoInput
 from motoric.data.recording import Annotation, Video
 from motoric.data.tables import PartFile, recording_digest
@@ -39,14 +38,10 @@ class PartWriter:
     Args:
         source: Where recordings come from.
         dataset_uri: Where they go.
-        copy_videos: Copy videos into the dataset, else refer to them.
-        alignment: How videos are put on the clock of the sensors.
     """
 
     source: Source
     dataset_uri: str
-    copy_videos: bool = False
-    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """Do one task: `{"task": JSON}` in, `{"result": JSON}` out."""
@@ -114,7 +109,9 @@ class PartWriter:
 
     def _write(self, raw: RawRecording, part: PartFile) -> dict[str, Any]:
         energy, samples = None, raw.samples
-        if raw.video is not None and self.alignment.method == "correlation":
+        # What somebody measured is not estimated again.
+        given = raw.video
+        if given and given.offset_s is None and given.alignment.method == "correlation":
             from motoric.data.video.motion_tap import MotionTap
 
             energy = MotionTap(samples)
@@ -131,7 +128,7 @@ class PartWriter:
                 name = posixpath.basename(raw.video.uri)
                 raise UnreadableError(f"its video {name}: {error.message}") from error
             if energy is not None:
-                video = energy.align(video, raw.video.uri, self.alignment, raw.notes)
+                video = energy.align(video, raw.video.uri, raw.video.alignment, raw.notes)
             video = self._place(video, raw.video)
         if not assembled.streams and video is None:
             raise UnreadableError("holds no samples")
@@ -148,7 +145,7 @@ class PartWriter:
             num_bytes=storage.size(given.uri),
             notes=raw.notes,
         )
-        if self.alignment.method == "none" or not assembled.streams:
+        if given.alignment.method == "none" or not assembled.streams:
             return video
         if given.offset_s is not None:
             return replace(video, offset_s=given.offset_s, offset_method="explicit")
@@ -158,7 +155,7 @@ class PartWriter:
         if given.start_time_s is not None and start_time_s is not None:
             offset_s = given.start_time_s - start_time_s
             return replace(video, offset_s=offset_s, offset_method="start_time")
-        if self.alignment.method == "start_time":
+        if given.alignment.method == "start_time":
             raw.notes.add(
                 "not_aligned",
                 "the start time of the sensors or of the video is unknown: give the manifest the"
@@ -167,7 +164,7 @@ class PartWriter:
         return video
 
     def _place(self, video: Video, given: VideoInput) -> Video:
-        if not (self.copy_videos or given.is_temporary):
+        if not given.is_copied:
             return video
         suffix = given.uri.rpartition(".")[2].lower()
         path = f"{VIDEOS}/{video.sha256}.{suffix}"

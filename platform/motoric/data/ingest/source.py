@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from motoric.data.ingest.samples import Notes, Samples
+from motoric.data.ingest.settings import AlignmentSettings
 from motoric.data.recording import Annotation, Recording
 
 
@@ -53,13 +54,15 @@ class VideoInput:
         uri: The file.
         offset_s: Time of the recording at its first frame, where somebody knows it.
         start_time_s: Unix time of its first frame, where somebody knows it.
-        is_temporary: The file goes away after the build, so it is always copied.
+        is_copied: It goes into the dataset, else the dataset refers to it.
+        alignment: How it is put on the clock of the sensors.
     """
 
     uri: str
     offset_s: float | None = None
     start_time_s: float | None = None
-    is_temporary: bool = False
+    is_copied: bool = False
+    alignment: AlignmentSettings = field(default_factory=AlignmentSettings)
 
 
 @dataclass(slots=True, kw_only=True)

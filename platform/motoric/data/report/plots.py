@@ -127,7 +127,7 @@ def _by_unit(trace: Trace) -> list[Trace]:
 def _draw_panel(axes: Axes, panel: Trace) -> None:
     time_s, values_TC = with_breaks(panel.time_s, panel.values_TC, panel.rate_hz)
     few = len(panel.time_s) < _DOTS_BELOW
-    for index, channel in enumerate(panel.channels[:_MAX_LINES]):
+    for index in range(len(panel.channels[:_MAX_LINES])):
         axes.plot(
             time_s,
             values_TC[:, index],
@@ -135,7 +135,6 @@ def _draw_panel(axes: Axes, panel: Trace) -> None:
             linewidth=0.9,
             marker="." if few else None,
             markersize=3,
-            label=plot_text(channel.name, 24),
         )
     if np.isnan(panel.values_TC[:, :_MAX_LINES]).all():
         axes.text(0.5, 0.5, "no values here", ha="center", transform=axes.transAxes, color=_GREY)
@@ -150,8 +149,15 @@ def _draw_panel(axes: Axes, panel: Trace) -> None:
         loc="left",
         pad=3,
     )
+    # Named one by one, since matplotlib else leaves out names that begin with an underscore.
     axes.legend(
-        frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=1.2
+        axes.lines,
+        [plot_text(channel.name, 24) for channel in panel.channels[:_MAX_LINES]],
+        frameon=False,
+        fontsize=8,
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+        handlelength=1.2,
     )
     _tidy(axes)
 

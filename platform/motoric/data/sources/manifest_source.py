@@ -123,6 +123,8 @@ class ManifestSource:
                 uri=row.video,
                 offset_s=row.video_offset_s,
                 start_time_s=row.video_start_time_s,
+                is_copied=self._settings.video == "copy",
+                alignment=self._settings.alignment,
             )
         return raw
 

@@ -113,7 +113,7 @@ class SyntheticMotion:
                         rate_hz=_RATE_HZ,
                     )
                 ],
-                video=VideoInput(uri=str(path), offset_s=offset_s, is_temporary=True),
+                video=VideoInput(uri=str(path), offset_s=offset_s, is_copied=True),
                 metadata={"sensor_placement": _PLACE, "synthetic": "yes"},
             )
 
