@@ -230,7 +230,7 @@ def test_what_is_odd_is_flagged_and_left_as_it_is(tmp_path: Path) -> None:
     flags = {flag.kind: flag for flag in recording.flags}
     assert set(flags) == {"gap", "spike", "rate_change", "heart_rate_dropout", "missing"}
     assert flags["gap"].count == 1
-    assert "10.0 s at 50.0 s" in flags["gap"].detail
+    assert "10 s at 50.0 s" in flags["gap"].detail
     assert "100 Hz" in flags["rate_change"].detail
     assert flags["spike"].count == 1
     assert flags["heart_rate_dropout"].count == 2
@@ -239,6 +239,21 @@ def test_what_is_odd_is_flagged_and_left_as_it_is(tmp_path: Path) -> None:
         recording.stream("imu").values_TC[:, 0], values_T.astype(np.float32)
     )
     assert known_recordings(str(tmp_path))["a"]["streams"][0]["gap_s"] == pytest.approx(10, 0.01)
+
+
+def test_a_rate_that_changes_within_the_first_minute_is_flagged(tmp_path: Path) -> None:
+    time_s = np.concatenate([np.arange(1500) / 50, 30 + np.arange(1050) / 35])
+    imu = Samples(
+        stream="imu",
+        channels=(Channel(name="acc_x", unit="m/s^2"),),
+        time_s=time_s,
+        values_TC=np.sin(time_s)[:, None],
+    )
+    card = build_here(TableSource(a=Rows([imu])), str(tmp_path)).card
+    assert card.streams[0].rate_hz == 50
+    (flag,) = open_dataset(str(tmp_path)).recording("a").flags
+    assert (flag.kind, flag.count) == ("rate_change", 3)
+    assert "at 30.0 s with 35 Hz" in flag.detail
 
 
 def test_a_label_or_interval_outside_the_recording_is_an_error(tmp_path: Path) -> None:

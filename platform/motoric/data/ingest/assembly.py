@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.core.errors import UnreadableError
-from motoric.data.ingest.flags import StreamWatch, measure_rate
+from motoric.data.ingest.flags import StreamWatch, usual_rate
 from motoric.data.ingest.ordering import Sequencer
 from motoric.data.ingest.samples import Notes, Samples
 from motoric.data.recording import Channel
@@ -118,7 +118,7 @@ class _StreamAssembler:
         values_TC = doubles_TC.astype(np.float32) if self._is_single else doubles_TC
         self._pending = []
         if self._watch is None or self._digest is None:
-            rate_hz = self._stated_rate_hz or measure_rate(time_s)
+            rate_hz = self._stated_rate_hz or usual_rate(time_s)
             self._watch = StreamWatch(self.name, rate_hz, self.channels)
             self._digest = StreamDigest(self.name, rate_hz, self.channels)
         self._watch.update(time_s, values_TC)

@@ -5,6 +5,7 @@ Pure, one chunk after the other. Axes: T samples, C channels.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,8 @@ from motoric.data.recording import GAP_PERIODS, Channel
 MIN_HEART_RATE_BPM = 25.0
 # A single sample out and back by so many typical steps is a spike.
 _SPIKE_STEPS = 20.0
-_RATE_TOLERANCE = 0.2
+_RATE_TOLERANCE = 0.15
+_STRETCH_S = 10.0
 _MIN_ROWS = 20
 
 _SPIKE_UNITS = frozenset({"m/s^2", "rad/s"})
@@ -38,6 +40,18 @@ def measure_rate(time_s: NDArray[np.float64]) -> float:
     if nearest and abs(rate_hz - nearest) <= 0.005 * nearest:
         return float(nearest)
     return float(f"{rate_hz:.4g}")
+
+
+def usual_rate(time_s: NDArray[np.float64]) -> float:
+    """Nominal rate in Hz of a stream from its first chunk: that of most of its stretches."""
+    return statistics.mode(measure_rate(part_s) for part_s in _stretches(time_s))
+
+
+def _stretches(time_s: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Parts of 10 s each, without those of few rows; the whole where no part has enough."""
+    edges = np.arange(time_s[0], time_s[-1], _STRETCH_S)[1:]
+    parts = np.split(time_s, np.searchsorted(time_s, edges))
+    return [part_s for part_s in parts if len(part_s) >= _MIN_ROWS] or [time_s]
 
 
 @dataclass(slots=True)
@@ -96,12 +110,14 @@ class StreamWatch:
                 longest = int(gaps[lengths_s.argmax()])
                 self._longest_gap_s = float(steps_s[longest])
                 self._longest_at_s = float(times_s[longest])
-        if len(time_s) >= _MIN_ROWS:
-            found_hz = measure_rate(time_s)
+        for part_s in _stretches(time_s):
+            if len(part_s) < _MIN_ROWS:
+                continue
+            found_hz = measure_rate(part_s)
             if abs(found_hz - self.rate_hz) > _RATE_TOLERANCE * self.rate_hz:
                 if not self._num_other_rate:
                     self._other_rate_hz = found_hz
-                    self._other_rate_at_s = float(time_s[0])
+                    self._other_rate_at_s = float(part_s[0])
                 self._num_other_rate += 1
         self._last_s = float(time_s[-1])
 
@@ -128,15 +144,15 @@ class StreamWatch:
         if self.num_gaps:
             notes.add(
                 "gap",
-                f"{self.num_gaps} gaps of {self.gap_s:.1f} s in all, the longest"
-                f" {self._longest_gap_s:.1f} s at {self._longest_at_s:.1f} s",
+                f"{self.num_gaps} gaps of {self.gap_s:.4g} s in all, the longest"
+                f" {self._longest_gap_s:.3g} s at {self._longest_at_s:.1f} s",
                 stream=self.stream,
                 count=self.num_gaps,
             )
         if self._num_other_rate:
             notes.add(
                 "rate_change",
-                f"{self._num_other_rate} stretches of a minute at another rate than"
+                f"{self._num_other_rate} stretches of 10 s at another rate than"
                 f" {self.rate_hz:g} Hz, the first at {self._other_rate_at_s:.1f} s with"
                 f" {self._other_rate_hz:g} Hz",
                 stream=self.stream,
