@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
-from recordings import SineSource, recipe_content, write_dataset
 
 from motoric.data import read_clips, read_windows, tables
 from motoric.data.formats.catalogue import READERS, VIDEO_SUFFIXES
 from motoric.data.formats.channels import column_meaning
 from motoric.data.formats.table_time import time_columns
 from motoric.data.formats.units import QUANTITIES
+from motoric.data.ingest import flags, ordering
 from motoric.data.ingest.listing import ANNOTATION_COLUMNS
 from motoric.data.ingest.manifest import COLUMNS
 from motoric.data.ingest.settings import IngestSettings, SensorSettings
+from motoric.data.recording import GAP_PERIODS
+from motoric.data.video.motion_tap import MAX_COMPARED_S
 from motoric.training.recipe import parse_recipe
+from recordings import SineSource, recipe_content, write_dataset
 
 ROOT = Path(__file__).parents[1]
 CODE = ROOT / "platform" / "motoric" / "data"
@@ -63,18 +65,19 @@ ON_RAY = [block for block in PYTHON if "read_windows(" in block]
 WITHOUT_RAY = [block for block in PYTHON if block not in ON_RAY]
 
 
-def keys(model: type[BaseModel]) -> Iterator[str]:
+def missing_keys(model: type[BaseModel], given: dict[str, Any], place: str = "") -> list[str]:
+    """Keys of the settings that an example does not show, as dotted paths."""
+    found = [f"{place}{name}" for name in model.model_fields if name not in given]
     for name, field in model.model_fields.items():
-        yield name
+        if name not in given:
+            continue
+        value = given[name]
         for part in [field.annotation, *getattr(field.annotation, "__args__", ())]:
             if isinstance(part, type) and issubclass(part, BaseModel):
-                yield from keys(part)
-
-
-def keys_of(value: object) -> set[str]:
-    if isinstance(value, dict):
-        return {str(key) for key in value}.union(*map(keys_of, value.values()))
-    return set()
+                if part is not field.annotation:  # a mapping: what any of its entries shows
+                    value = {key: one for entry in value.values() for key, one in entry.items()}
+                found += missing_keys(part, value, f"{place}{name}.")
+    return found
 
 
 def test_the_page_is_short_and_narrow() -> None:
@@ -86,15 +89,21 @@ def test_the_page_is_short_and_narrow() -> None:
 def test_the_example_of_ingest_yaml_fits_and_has_every_key() -> None:
     (document,) = INGEST
     IngestSettings.model_validate(document)
-    assert set(keys(IngestSettings)) <= keys_of(document)
-    assert "min_confidence" in keys_of(document)
+    assert missing_keys(IngestSettings, document) == []
+
+
+def test_a_key_that_the_example_lacks_would_be_noticed() -> None:
+    shown = {"sensors": {"time": {"unit": "ms"}, "columns": {"a": {"unit": "g"}}}}
+    lacking = missing_keys(IngestSettings, shown)
+    assert {"version", "sensors.time.rate_hz", "sensors.columns.ignore"} <= set(lacking)
+    assert not {"sensors.time.unit", "sensors.columns.unit"} & set(lacking)
 
 
 def test_the_pattern_of_the_example_reads_the_path_on_the_page() -> None:
     pattern = IngestSettings.model_validate(INGEST[0]).path_pattern
     assert pattern is not None
-    path = next(text for text in quoted(PAGE) if text.endswith("squat_03.fit"))
-    found = re.search(pattern, path)
+    assert "`anna/squat_03.fit`" in PAGE
+    found = re.search(pattern, "anna/squat_03.fit")
     assert found is not None
     assert found.groupdict() == {"subject": "anna", "label": "squat"}
 
@@ -222,6 +231,22 @@ def test_the_table_of_tables_has_their_columns() -> None:
     assert {name: sorted(columns) for name, columns in found.items()} == {
         name: sorted(schema.names) for name, schema in schemas.items()
     }
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"up to {ordering.REORDER_S:g} s out of order",
+        f"over {ordering.REORDER_S:g} s back",
+        f"steps over {GAP_PERIODS:g} sample periods",
+        f"over {100 * flags._RATE_TOLERANCE:g} % off the rate",
+        f"heart rate below {flags.MIN_HEART_RATE_BPM:g} bpm",
+        f"the first {MAX_COMPARED_S / 60:g} minutes",
+        f"`chunk` ({tables.CHUNK_S:g} s)",
+    ],
+)
+def test_numbers_on_the_page_are_those_of_the_code(said: str) -> None:
+    assert said in PAGE
 
 
 @pytest.mark.parametrize("number", range(len(WITHOUT_RAY)))

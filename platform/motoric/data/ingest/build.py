@@ -20,8 +20,10 @@ from motoric.data.ingest.commit import Outcome, commit, known_recordings
 from motoric.data.ingest.part_writer import UNFINISHED, PartWriter
 from motoric.data.ingest.source import Source
 
-# A task reads at most so much, unless one recording alone is larger.
-GROUP_BYTES = 32 * 2**20
+# A task reads about this share of all there is, within limits, unless one recording is larger: so
+# there are tasks enough for many workers, and not too many files of streams.
+_GROUP_SHARE = 1 / 64
+_MIN_GROUP_BYTES, _MAX_GROUP_BYTES = 4 * 2**20, 64 * 2**20
 GROUP_RECORDINGS = 16
 _SHOWN = 10
 
@@ -167,9 +169,12 @@ def plan(source: Source, known: Mapping[str, dict[str, Any]]) -> list[dict[str, 
     """
     groups: list[list[dict[str, Any]]] = [[]]
     num_bytes = 0
-    for index, item in enumerate(source.items()):
+    items = source.items()
+    share = round(_GROUP_SHARE * sum(item.num_bytes for item in items))
+    limit = min(max(share, _MIN_GROUP_BYTES), _MAX_GROUP_BYTES)
+    for index, item in enumerate(items):
         if groups[-1] and (
-            num_bytes + item.num_bytes > GROUP_BYTES or len(groups[-1]) >= GROUP_RECORDINGS
+            num_bytes + item.num_bytes > limit or len(groups[-1]) >= GROUP_RECORDINGS
         ):
             groups.append([])
             num_bytes = 0
@@ -183,7 +188,7 @@ def plan(source: Source, known: Mapping[str, dict[str, Any]]) -> list[dict[str, 
                 "known_digest": None if before is None else before["source_digest"],
             }
         )
-    return [{"group": number, "items": items} for number, items in enumerate(groups) if items]
+    return [{"group": number, "items": group} for number, group in enumerate(groups) if group]
 
 
 def known_at(uri: str) -> dict[str, dict[str, Any]]:

@@ -54,6 +54,12 @@ def _stretches(time_s: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [part_s for part_s in parts if len(part_s) >= _MIN_ROWS] or [time_s]
 
 
+def _is_even(steps_s: NDArray[np.float64], rate_hz: float) -> bool:
+    """Whether no step is far from the nominal one, so that no stretch can have another rate."""
+    low, high = (1 - _RATE_TOLERANCE) / rate_hz, (1 + _RATE_TOLERANCE) / rate_hz
+    return bool(steps_s.min() >= low and steps_s.max() <= high)
+
+
 @dataclass(slots=True)
 class StreamWatch:
     """Counts what is odd in a stream while its chunks pass by.
@@ -91,8 +97,9 @@ class StreamWatch:
         """Look at one chunk: times increasing, shape (T,), values of shape (T, C)."""
         self._watch_time(time_s)
         self._num_rows += len(time_s)
-        self._missing_C += np.isnan(values_TC).sum(axis=0)
-        self._watch_spikes(values_TC)
+        missing_C = np.isnan(values_TC).sum(axis=0)
+        self._missing_C += missing_C
+        self._watch_spikes(values_TC, has_missing=bool(missing_C.any()))
         for index, channel in enumerate(self.channels):
             if channel.name == "heart_rate":
                 self._watch_heart_rate(values_TC[:, index])
@@ -110,6 +117,9 @@ class StreamWatch:
                 longest = int(gaps[lengths_s.argmax()])
                 self._longest_gap_s = float(steps_s[longest])
                 self._longest_at_s = float(times_s[longest])
+        self._last_s = float(time_s[-1])
+        if len(steps_s) and _is_even(steps_s, self.rate_hz):
+            return
         for part_s in _stretches(time_s):
             if len(part_s) < _MIN_ROWS:
                 continue
@@ -119,15 +129,20 @@ class StreamWatch:
                     self._other_rate_hz = found_hz
                     self._other_rate_at_s = float(part_s[0])
                 self._num_other_rate += 1
-        self._last_s = float(time_s[-1])
 
-    def _watch_spikes(self, values_TC: NDArray[np.float32] | NDArray[np.float64]) -> None:
+    def _watch_spikes(
+        self, values_TC: NDArray[np.float32] | NDArray[np.float64], *, has_missing: bool
+    ) -> None:
         if len(values_TC) < _MIN_ROWS or self.channels[0].unit not in _SPIKE_UNITS:
             return
         steps_TC = np.diff(values_TC, axis=0)
         sizes_TC = np.abs(steps_TC)
         # The mean, since most steps of a sensor at rest are zero and a median would be too.
-        usual_C = np.nan_to_num(np.nanmean(sizes_TC, axis=0), nan=np.inf)
+        if has_missing:
+            num_C = np.maximum((~np.isnan(sizes_TC)).sum(axis=0), 1)
+            usual_C = np.nansum(sizes_TC, axis=0) / num_C
+        else:
+            usual_C = sizes_TC.mean(axis=0)
         limit_C = _SPIKE_STEPS * np.maximum(usual_C, 1e-3)
         smaller_TC = np.minimum(sizes_TC[:-1], sizes_TC[1:])
         opposite_TC = (steps_TC[:-1] > 0) != (steps_TC[1:] > 0)

@@ -65,7 +65,8 @@ table { border-collapse: collapse; overflow-wrap: anywhere }
 td, th { padding: .25rem 1.2rem .25rem 0; text-align: left; vertical-align: top }
 th { color: #4a5568; font-weight: 600; border-bottom: 1px solid #cbd5e0; white-space: nowrap }
 table.facts th { border: 0 } td.number { text-align: right; white-space: nowrap }
-table.bars td { padding-top: .12rem; padding-bottom: .12rem } td.bar { width: 11rem; padding: 0 .8rem 0 0 }
+table.bars td { padding-top: .12rem; padding-bottom: .12rem }
+td.bar { width: 11rem; padding: 0 .8rem 0 0 }
 .bar div { height: .8rem; margin-top: .35rem; border-radius: 2px; background: #2b6cb0 }
 .bar.hours div { background: #dd6b20 } img { max-width: 100% } img.track { max-width: 62% }
 .tag { font-size: .85em; background: #feebc8; border-radius: 4px; padding: 0 .4rem }

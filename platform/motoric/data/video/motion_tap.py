@@ -24,6 +24,10 @@ _MAX_FRAMES_HZ = 15.0
 _HEIGHT, _WIDTH = 90, 120
 
 
+_RATE, _ACCELERATION = "gyr_", "acc_"
+_Rows = tuple[NDArray[np.float64], NDArray[np.float64]]
+
+
 class MotionTap:
     """Passes samples on, and keeps how much moved in the first minutes.
 
@@ -33,9 +37,8 @@ class MotionTap:
 
     def __init__(self, samples: Iterable[Samples]) -> None:
         self._samples = samples
-        self._times_s: list[NDArray[np.float64]] = []
-        self._values: list[NDArray[np.float64]] = []
-        self._is_rotation = False
+        # By what is measured: angular rate, which fits video best, and acceleration.
+        self._seen: dict[str, list[_Rows]] = {_RATE: [], _ACCELERATION: []}
         self._zero_s: float | None = None
 
     def __iter__(self) -> Iterator[Samples]:
@@ -48,21 +51,19 @@ class MotionTap:
         if self._zero_s is None and len(finite_s):
             # The same zero as the streams get.
             self._zero_s = float(finite_s[0]) if batch.is_unix_time else 0.0
-        columns = _columns(batch, "gyr_")
-        self._is_rotation = bool(columns)
-        columns = columns or _columns(batch, "acc_")
-        if not columns or self._zero_s is None:
+        if self._zero_s is None:
             return
         time_s = batch.time_s - self._zero_s
         early = time_s <= MAX_COMPARED_S
-        if early.any():
-            self._times_s.append(time_s[early])
-            self._values.append(batch.values_TC[early][:, columns])
+        for prefix, seen in self._seen.items():
+            columns = _columns(batch, prefix)
+            if columns and early.any():
+                seen.append((time_s[early], batch.values_TC[early][:, columns]))
 
     def align(self, video: Video, uri: str, settings: AlignmentSettings, notes: Notes) -> Video:
         """The video with the offset at which its motion fits that of the sensors.
 
-        A weak estimate is flagged and not used.
+        A weak estimate is flagged and not used: the video keeps what was known of it.
         """
         time_s, energy_T = self._energy()
         video_s, motion_T = _video_energy(uri, video)
@@ -71,12 +72,10 @@ class MotionTap:
             notes.add(
                 "not_aligned",
                 f"motion in the video and of the sensors fit too weakly (confidence"
-                f" {estimate.confidence:.2f}, {settings.min_confidence:g} is asked for): the video"
-                " is taken to start with the recording",
+                f" {estimate.confidence:.2f}, {settings.min_confidence:g} is asked for): the offset"
+                f" stays {video.offset_s:g} s, by {video.offset_method}",
             )
-            return replace(
-                video, offset_method="none", offset_confidence=round(estimate.confidence, 3)
-            )
+            return replace(video, offset_confidence=round(estimate.confidence, 3))
         return replace(
             video,
             offset_s=round(estimate.offset_s, 4),
@@ -85,13 +84,15 @@ class MotionTap:
         )
 
     def _energy(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if not self._times_s:
+        prefix = _RATE if self._seen[_RATE] else _ACCELERATION
+        seen = self._seen[prefix]
+        if not seen:
             return np.empty(0), np.empty(0)
-        time_s, first = np.unique(np.concatenate(self._times_s), return_index=True)
-        values_TC = np.concatenate(self._values)[first]
+        time_s, first = np.unique(np.concatenate([rows[0] for rows in seen]), return_index=True)
+        values_TC = np.concatenate([rows[1] for rows in seen])[first]
         timed = np.isfinite(time_s)
         time_s, values_TC = time_s[timed], values_TC[timed]
-        if self._is_rotation:
+        if prefix == _RATE:
             return time_s, np.asarray(np.linalg.norm(values_TC, axis=1))
         return time_s, acceleration_energy(values_TC, time_s)
 
