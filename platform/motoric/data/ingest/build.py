@@ -22,7 +22,7 @@ from motoric.data.ingest.source import Source
 
 # A task reads about this share of all there is, within limits, unless one recording is larger: so
 # there are tasks enough for many workers, and not too many files of streams.
-_GROUP_SHARE = 1 / 64
+_GROUP_SHARE = 1 / 16
 _MIN_GROUP_BYTES, _MAX_GROUP_BYTES = 4 * 2**20, 64 * 2**20
 GROUP_RECORDINGS = 16
 _SHOWN = 10
