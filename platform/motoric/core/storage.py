@@ -8,6 +8,7 @@ itself.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import posixpath
@@ -21,6 +22,19 @@ from pyarrow import fs as pafs
 from motoric.core.errors import NotFoundError, SettingsError
 
 _BLOCK_BYTES = 4 * 2**20
+_FAILURES = frozenset(
+    {
+        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ESTALE),
+        *(errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT, errno.ECONNREFUSED),
+        *(errno.ECONNRESET, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EPIPE),
+    }
+)
+# As Arrow's file systems say it; their errors carry no number.
+_REMOTE_FAILURES = (
+    *("AWS Error NETWORK_CONNECTION", "AWS Error SLOW_DOWN", "AWS Error SERVICE_UNAVAILABLE"),
+    *("AWS Error INTERNAL_FAILURE", "AWS Error REQUEST_TIMEOUT", "AWS Error THROTTLING"),
+    *("Could not resolve host", "Connection timed out", "google::cloud::Status(UNAVAILABLE"),
+)
 
 
 def is_absolute(uri: str) -> bool:
@@ -61,6 +75,11 @@ def filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
             f"{uri!r} is not a storage URI this platform can open: {error}"
         ) from error
     return found, path
+
+
+def is_failure(error: OSError) -> bool:
+    """Whether the storage or the network failed, which says nothing about a file's content."""
+    return error.errno in _FAILURES or any(word in str(error) for word in _REMOTE_FAILURES)
 
 
 def exists(uri: str) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -275,3 +278,29 @@ def test_a_label_or_interval_outside_the_recording_is_an_error(tmp_path: Path) -
     assert [flag.kind for flag in dataset.recording("a").flags] == ["annotation_overhang"]
     (row,) = dataset.quarantine_table().to_pylist()
     assert "'rest' from 500 to 510 s lies outside" in row["reason"]
+
+
+def test_a_full_disk_stops_the_run_and_quarantines_nothing(tmp_path: Path) -> None:
+    # A limit on the size of files fails as a full disk does: while a part is being written.
+    code = """
+import json, resource, sys
+from motoric.core.errors import PlatformError
+from motoric.data.ingest.build import plan
+from motoric.data.ingest.part_writer import PartWriter
+from recordings import SineSource
+source = SineSource(num_subjects=1, duration_s=600.0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    PartWriter(source=source, dataset_uri=sys.argv[1])({"task": json.dumps(plan(source, {})[0])})
+except PlatformError as error:
+    print(error.message)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "dataset")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "support")},
+    )
+    assert "the storage failed" in done.stdout
+    assert "File too large" in done.stdout

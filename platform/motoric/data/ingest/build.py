@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from motoric.core import storage
-from motoric.core.errors import DatasetError, NotFoundError
+from motoric.core.errors import DatasetError, NotFoundError, PlatformError
 from motoric.data.card import DatasetCard, read_card
 from motoric.data.ingest.commit import Outcome, commit, known_recordings
 from motoric.data.ingest.part_writer import UNFINISHED, PartWriter
@@ -212,6 +212,7 @@ def _unfinished(uri: str) -> dict[str, dict[str, Any]]:
 
 def _run(writer: PartWriter, tasks: list[dict[str, Any]], on_progress: OnProgress) -> Outcome:
     import ray.data
+    import ray.exceptions
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
@@ -225,12 +226,28 @@ def _run(writer: PartWriter, tasks: list[dict[str, Any]], on_progress: OnProgres
         # Ray Data sets its own log levels when a dataset is made, so this comes after.
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         done = 0
-        for row in dataset.iter_rows():
-            result = json.loads(row["result"])
-            results.append(result)
-            done += sum(len(result[name]) for name in ("recordings", "quarantined", "kept"))
-            on_progress(done, total)
+        try:
+            for row in dataset.iter_rows():
+                result = json.loads(row["result"])
+                results.append(result)
+                done += sum(len(result[name]) for name in ("recordings", "quarantined", "kept"))
+                on_progress(done, total)
+        except ray.exceptions.RayError as error:
+            raise _stopped(error) from error
     return gather(results)
+
+
+def _stopped(error: Exception) -> PlatformError:
+    """What stopped a run, in the words of the task that failed."""
+    cause: BaseException = error
+    while cause.__cause__ is not None and not isinstance(cause, PlatformError):
+        cause = cause.__cause__
+    why = cause.message if isinstance(cause, PlatformError) else str(cause).strip()
+    last_line = why.splitlines()[-1] if why else type(error).__name__
+    return PlatformError(
+        f"the ingest stopped: {last_line}. Nothing was committed; what was read is kept, so the"
+        " same command goes on from there"
+    )
 
 
 def gather(results: list[dict[str, Any]]) -> Outcome:

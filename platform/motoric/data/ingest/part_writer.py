@@ -18,7 +18,13 @@ from typing import Any
 import pyarrow as pa
 
 from motoric.core import storage
-from motoric.core.errors import DatasetError, MotoricError, NoSamplesError, UnreadableError
+from motoric.core.errors import (
+    DatasetError,
+    MotoricError,
+    NoSamplesError,
+    PlatformError,
+    UnreadableError,
+)
 from motoric.data.ingest.assembly import Assembled, assemble
 from motoric.data.ingest.samples import Notes
 from motoric.data.ingest.source import RawRecording, Source, VideoInput
@@ -44,8 +50,17 @@ class PartWriter:
     dataset_uri: str
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """Do one task: `{"task": JSON}` in, `{"result": JSON}` out."""
-        task = json.loads(row["task"])
+        """Do one task: `{"task": JSON}` in, `{"result": JSON}` out.
+
+        Raises:
+            PlatformError: The storage failed: no input is to blame.
+        """
+        try:
+            return {"result": self._do(json.loads(row["task"]))}
+        except OSError as error:
+            raise PlatformError(f"{self.dataset_uri}: the storage failed: {error}") from error
+
+    def _do(self, task: dict[str, Any]) -> str:
         recordings: list[dict[str, Any]] = []
         quarantined: list[dict[str, str]] = []
         kept: list[str] = []
@@ -67,7 +82,7 @@ class PartWriter:
             name = f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.json"
             place = storage.join(self.dataset_uri, UNFINISHED, name)
             storage.write_bytes(place, content.encode())
-        return {"result": content}
+        return content
 
     def _one(
         self,
@@ -94,11 +109,16 @@ class PartWriter:
                 return
             with self.source.open(item["index"]) as raw:
                 about = self._write(raw, part)
+        except (PlatformError, MemoryError):
+            raise
         except NoSamplesError as error:
             reject("skipped", error.message)
         except MotoricError as error:
             reject("rejected", error.message)
         except (ValueError, OSError, pa.ArrowException) as error:
+            if isinstance(error, OSError) and storage.is_failure(error):
+                # Nothing is wrong with the file: leaving it out would lose it from the dataset.
+                raise PlatformError(f"{item['place']}: the storage failed: {error}") from error
             reject("rejected", f"cannot be read: {error}")
         except Exception as error:
             # Parsers fail on broken files in ways of their own; one file must not stop the others.
