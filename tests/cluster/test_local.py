@@ -1,6 +1,7 @@
 import os
 import socket
 import stat
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,32 @@ def test_a_taken_port_names_the_port_and_the_setting(tmp_path, name):
         with pytest.raises(SettingsError, match=rf"port {port} .*MOTORIC_PORTS__{name.upper()}="):
             local.up(settings)
     assert not state_path(settings).exists()
+
+
+def test_no_port_is_picked_that_is_fixed_and_not_yet_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    offered = iter([40_001, 40_002, 40_003, *range(41_000, 41_100)])
+
+    class Offering:
+        """A socket whose port is the next that a busy machine happens to have free."""
+
+        def bind(self, address: tuple[str, int]) -> None:
+            self.port = next(offered)
+
+        def getsockname(self) -> tuple[str, int]:
+            return ports.LOOPBACK, self.port
+
+        def __enter__(self) -> "Offering":
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            return
+
+    monkeypatch.setattr(ports.socket, "socket", Offering)
+    monkeypatch.setattr(ports, "is_free", lambda port: True)
+    fixed = Ports(http=40_001, dashboard=40_002, gcs=40_003)
+    picked = asdict(ports.pick(fixed))
+    assert not {40_001, 40_002, 40_003} & set(picked.values())
+    assert len(set(picked.values())) == len(picked)
 
 
 def test_picked_ports_are_free_and_all_different():

@@ -117,6 +117,17 @@ def test_strict_is_one_error_and_commits_nothing(
         motoric.data.open(str(out))
 
 
+def test_a_place_that_cannot_be_written_is_one_error_and_no_quarantine(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    out = tmp_path / "file" / "dataset"
+    assert main(["ingest", str(folder), "--out", str(out), *settings_of(folder)]) == 1
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "the ingest stopped" in shown
+    assert "Not a directory" in shown
+
+
 def test_a_job_ingests_and_logs_its_progress(
     folder: Path, tmp_path: Path, platform_state: PlatformState
 ) -> None:

@@ -71,15 +71,17 @@ def pick(fixed: Ports) -> InternalPorts:
         PlatformError: No block of free ports for replicas is left.
     """
     names = [name for name in InternalPorts.__dataclass_fields__ if name != "replica_first"]
+    taken = {port for _, port in fixed}
     with ExitStack() as held:
-        picked = {}
-        for name in names:
+        picked: dict[str, int] = {}
+        while len(picked) < len(names):
             probe = held.enter_context(socket.socket())
             probe.bind((LOOPBACK, 0))
-            picked[name] = int(probe.getsockname()[1])
-        return InternalPorts(
-            **picked, replica_first=_pick_replica_block({port for _, port in fixed})
-        )
+            port = int(probe.getsockname()[1])
+            # The fixed ones are free too until the platform starts, and may lie in the same range.
+            if port not in taken:
+                picked[names[len(picked)]] = port
+        return InternalPorts(**picked, replica_first=_pick_replica_block(taken))
 
 
 def _pick_replica_block(taken: set[int]) -> int:
