@@ -87,7 +87,7 @@ def test_no_port_is_picked_that_is_fixed_and_not_yet_bound(monkeypatch: pytest.M
     class Offering:
         """A socket whose port is the next that a busy machine happens to have free."""
 
-        def bind(self, address: tuple[str, int]) -> None:
+        def bind(self, _address: tuple[str, int]) -> None:
             self.port = next(offered)
 
         def getsockname(self) -> tuple[str, int]:
@@ -100,7 +100,7 @@ def test_no_port_is_picked_that_is_fixed_and_not_yet_bound(monkeypatch: pytest.M
             return
 
     monkeypatch.setattr(ports.socket, "socket", Offering)
-    monkeypatch.setattr(ports, "is_free", lambda port: True)
+    monkeypatch.setattr(ports, "is_free", lambda _port: True)
     fixed = Ports(http=40_001, dashboard=40_002, gcs=40_003)
     picked = asdict(ports.pick(fixed))
     assert not {40_001, 40_002, 40_003} & set(picked.values())
