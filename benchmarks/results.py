@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-_MEASURED = [f"../platform/motoric/{part}" for part in ("core", "artefact", "serving")]
+_MEASURED = [f"../platform/motoric/{part}" for part in ("core", "data", "artefact", "serving")]
 
 
 def circumstances(
