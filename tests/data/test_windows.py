@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from motoric.core.errors import DatasetError
 from motoric.data.recording import Annotation, Channel, Recording, Stream
-from motoric.data.windows import Window, Windower, covering_label, cut_windows
+from motoric.data.windows import Window, Windower, WindowSet, covering_label, cut_windows
 
 RATE_HZ = 10.0
 CHANNELS = (Channel(name="up", unit="s"), Channel(name="down", unit="s"))
@@ -95,7 +95,7 @@ def test_a_window_gets_the_label_of_the_annotation_that_covers_it() -> None:
         ({"rate_hz": 50.0}, "runs at 10 Hz, the others at 50 Hz"),
         ({"length_s": 0.04}, r"holds no sample at 10 Hz"),
         ({"length_s": 100.0}, r"shorten window\.length_s"),
-        ({"classes": ["b"]}, "'a' is not a class"),
+        ({"classes": ["b"]}, r"no labelled window of 1 s.*shorten window\.length_s"),
     ],
 )
 def test_what_does_not_fit_is_named(change: dict[str, object], message: str) -> None:
@@ -239,3 +239,65 @@ def test_a_stream_needs_increasing_times(times: list[float]) -> None:
             time_s=np.array(times),
             values_TC=np.zeros((len(times), 1), np.float32),
         )
+
+
+def test_the_end_of_each_window_is_its_length_after_its_start() -> None:
+    found = cut_windows([make_recording(np.arange(40) / RATE_HZ)], **options(context_s=0.5))  # type: ignore[arg-type]
+    np.testing.assert_allclose(found.end_s_B, found.start_s_B + 1.0)
+
+
+def test_without_classes_every_window_is_taken_and_has_no_label() -> None:
+    annotations = (Annotation(start_s=0.0, end_s=1.5, label="a"),)
+    recording = make_recording(np.arange(40) / RATE_HZ, annotations)
+    labelled = cut_windows([recording], **options())  # type: ignore[arg-type]
+    every = cut_windows([recording], **options(classes=None))  # type: ignore[arg-type]
+    assert labelled.start_s_B.tolist() == [0.0, 0.5]
+    assert every.start_s_B.tolist() == [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]
+    assert set(every.labels_B.tolist()) == {-1}
+    assert every.classes == ()
+    with pytest.raises(DatasetError, match="no window of 9 s"):
+        cut_windows([recording], **options(classes=None, length_s=9.0))  # type: ignore[arg-type]
+
+
+def moved(*spans: tuple[float, float], **changes: object) -> WindowSet:
+    """Windows of annotations of a recording of 6 s with a gap from 4 to 4.5 s."""
+    time_s = np.concatenate([np.arange(40), np.arange(45, 60)]) / RATE_HZ
+    annotations = tuple(Annotation(start_s=start, end_s=end, label="a") for start, end in spans)
+    recording = make_recording(time_s, annotations)
+    return cut_windows([recording], **options(span="annotation", **changes))  # type: ignore[arg-type]
+
+
+def test_a_longer_movement_gives_its_middle() -> None:
+    found = moved((0.0, 2.9))
+    assert found.windows_BTC.shape == (1, 10, 2)
+    np.testing.assert_allclose(found.windows_BTC[0, :, 0], np.arange(10, 20) / 10, atol=1e-6)
+    np.testing.assert_allclose([found.start_s_B[0], found.end_s_B[0]], [1.0, 2.0])
+
+
+def test_a_shorter_movement_is_held_at_its_ends() -> None:
+    found = moved((1.0, 1.5))
+    expected = np.array([1.0, 1.0, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.5, 1.5])
+    np.testing.assert_allclose(found.windows_BTC[0, :, 0], expected - 0.0, atol=1e-6)
+    assert found.start_s_B[0] == pytest.approx(1.0)
+    assert found.end_s_B[0] == pytest.approx(1.6)
+
+
+def test_a_movement_with_a_gap_in_it_is_left_out_unless_the_gap_is_filled() -> None:
+    spans = ((1.0, 2.0), (3.5, 5.0), (4.6, 5.6))
+    assert moved(*spans).start_s_B.tolist() == pytest.approx([1.0, 4.6])
+    assert len(moved(*spans, max_gap_s=1.0)) == 3
+
+
+def test_the_context_of_a_movement_repeats_its_first_sample() -> None:
+    values_T = moved((1.0, 1.5), context_s=0.4).windows_BTC[0, :, 0]
+    assert values_T.shape == (14,)
+    np.testing.assert_allclose(values_T[:7], 1.0, atol=1e-6)
+    longer_T = moved((0.0, 2.9), context_s=0.4).windows_BTC[0, :, 0]
+    np.testing.assert_allclose(longer_T[4:], np.arange(10, 20) / 10, atol=1e-6)
+
+
+def test_what_happens_outside_of_a_movement_never_changes_its_window() -> None:
+    alone = moved((1.0, 2.0))
+    np.testing.assert_array_equal(
+        alone.windows_BTC[0], moved((0.0, 0.9), (1.0, 2.0), (2.1, 3.0)).windows_BTC[1]
+    )

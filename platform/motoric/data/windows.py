@@ -8,8 +8,10 @@ Axes: B windows, T samples of a window and its context, C channels. Pure numpy, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -21,6 +23,8 @@ from motoric.data.resampling import Resampler, SegmentPart, Values
 
 _TIME_TOLERANCE_S = 1e-6
 _RATE_TOLERANCE_HZ = 1e-6
+# An annotation of which the stream has less says too little, as of video.
+_MIN_COVERED = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +33,12 @@ class Window:
 
     Attributes:
         start_s: Start of the window, after its context, in the time of the stream.
+        end_s: Its end.
         values_TC: Shape (context + T, C), float32, read-only.
     """
 
     start_s: float
+    end_s: float
     values_TC: NDArray[np.float32]
 
 
@@ -68,12 +74,14 @@ class Windower:
         max_gap_s: float = 0.0,
         origin_s: float | None = None,
     ) -> None:
-        self._resampler = Resampler(
+        self._new_resampler = functools.partial(
+            Resampler,
             native_rate_hz=native_rate_hz,
             target_rate_hz=rate_hz,
             max_gap_s=max_gap_s,
-            origin_s=origin_s,
         )
+        self._resampler = self._new_resampler(origin_s=origin_s)
+        self.native_rate_hz = native_rate_hz
         self.rate_hz = rate_hz
         self.num_samples = round(length_s * rate_hz)
         self.hop_samples = max(1, round(hop_s * rate_hz))
@@ -111,6 +119,30 @@ class Windower:
         """The windows that were waiting for more samples. Call it once, after the last push."""
         return self._cut(self._resampler.finish())
 
+    def whole(self, time_s: NDArray[np.float64], values_TC: Values) -> Window | None:
+        """One window around the middle of all these samples, whatever was pushed before.
+
+        Where they are fewer than a window holds, the first and the last are repeated around them;
+        so is the first in place of the context.
+
+        Returns:
+            None where there is no sample, or a gap longer than `max_gap_s`.
+        """
+        resampler = self._new_resampler()
+        parts = [*resampler.push(time_s, values_TC), *resampler.finish()] if len(time_s) else []
+        if not parts or any(part.segment != parts[0].segment for part in parts):
+            return None
+        rows_TC = np.concatenate([part.values_TC for part in parts]).astype(np.float32)
+        first = (len(rows_TC) - self.num_samples) // 2
+        wanted_T = np.arange(first - self.num_context_samples, first + self.num_samples)
+        inside_T = np.clip(wanted_T, max(first, 0), len(rows_TC) - 1)
+        start_s = parts[0].start_s
+        return Window(
+            start_s=start_s + max(first, 0) / self.rate_hz,
+            end_s=start_s + min(first + self.num_samples, len(rows_TC)) / self.rate_hz,
+            values_TC=rows_TC[inside_T],
+        )
+
     def _cut(self, parts: list[SegmentPart]) -> list[Window]:
         windows: list[Window] = []
         for part in parts:
@@ -133,7 +165,8 @@ class Windower:
             views_BCT = views_BCT[first :: self.hop_samples]
             for values_CT in views_BCT:
                 start_s = self._segment_start_s + self._next_start / self.rate_hz
-                yield Window(start_s=start_s, values_TC=values_CT.T)
+                end_s = start_s + self.num_samples / self.rate_hz
+                yield Window(start_s=start_s, end_s=end_s, values_TC=values_CT.T)
                 self._next_start += self.hop_samples
         num_old = self._next_start - self.num_context_samples - self._base
         num_old = min(num_old, len(self._rows_TC))
@@ -147,10 +180,11 @@ class WindowSet:
 
     Attributes:
         windows_BTC: Raw values, float32; the first samples of each are its context, if any.
-        labels_B: Index into `classes`.
+        labels_B: Index into `classes`; -1 where there are none.
         subjects: Subject of each window.
         recording_ids: Recording of each window.
         start_s_B: Start of each window, after its context, in its recording.
+        end_s_B: End of each.
         classes: Class names.
     """
 
@@ -159,6 +193,7 @@ class WindowSet:
     subjects: tuple[str, ...]
     recording_ids: tuple[str, ...]
     start_s_B: NDArray[np.float64]
+    end_s_B: NDArray[np.float64]
     classes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -178,12 +213,30 @@ def covering_label(annotations: Sequence[Annotation], start_s: float, end_s: flo
 
 def _labelled(
     recording: Recording, time_s: NDArray[np.float64], values_TC: Values, windower: Windower
-) -> Iterator[tuple[Window, str]]:
+) -> Iterator[tuple[Window, str | None]]:
     length_s = windower.num_samples / windower.rate_hz
     for window in windower.push(time_s, values_TC) + windower.finish():
-        label = covering_label(recording.annotations, window.start_s, window.start_s + length_s)
-        if label is not None:
-            yield window, label
+        yield (
+            window,
+            covering_label(recording.annotations, window.start_s, window.start_s + length_s),
+        )
+
+
+def _of_annotations(
+    recording: Recording, time_s: NDArray[np.float64], values_TC: Values, windower: Windower
+) -> Iterator[tuple[Window, str | None]]:
+    """One window an annotation, from its middle.
+
+    Left out is what the stream has less than half of, or what has a gap in it.
+    """
+    for annotation in recording.annotations:
+        inside_T = (time_s >= annotation.start_s) & (time_s <= annotation.end_s)
+        length_s = annotation.end_s - annotation.start_s
+        if inside_T.sum() < _MIN_COVERED * length_s * windower.native_rate_hz:
+            continue
+        window = windower.whole(time_s[inside_T], values_TC[inside_T])
+        if window is not None:
+            yield window, annotation.label
 
 
 def cut_windows(
@@ -193,13 +246,14 @@ def cut_windows(
     rate_hz: float,
     length_s: float,
     hop_s: float,
-    classes: Sequence[str],
+    classes: Sequence[str] | None,
     context_s: float = 0.0,
     max_gap_s: float = 0.0,
     channels: Sequence[str] | None = None,
     resample: bool = False,
+    span: Literal["window", "annotation"] = "window",
 ) -> WindowSet:
-    """Cut recordings into labelled windows; spans without one clear label are left out.
+    """Cut recordings into windows; spans without one clear label among `classes` are left out.
 
     Args:
         recordings: What to cut.
@@ -207,23 +261,22 @@ def cut_windows(
         rate_hz: Rate of the windows.
         length_s: Length of a window; its label is that of this span, without the context.
         hop_s: From one window's start to the next.
-        classes: Names of the classes.
+        classes: Names of the classes; None takes every window, and labels are then -1.
         context_s: Time before each window that its array holds too.
         max_gap_s: Longest gap, or run of missing values, that is filled by interpolation; no window
             crosses a longer one.
         channels: Names of the channels to take, in this order; by default all.
         resample: Bring streams of other rates to `rate_hz`, instead of refusing them.
+        span: `annotation` cuts one window from the middle of each annotation, see
+            `Windower.whole`.
 
     Raises:
-        DatasetError: A recording lacks the stream or a channel, has another rate (without
-            `resample`) or an unknown label; or there is not one window in all.
+        DatasetError: A recording lacks the stream or a channel, or has another rate (without
+            `resample`); or there is not one window in all.
     """
-    index_of = {label: index for index, label in enumerate(classes)}
-    windows: list[NDArray[np.float32]] = []
-    labels: list[int] = []
-    subjects: list[str] = []
-    recording_ids: list[str] = []
-    starts_s: list[float] = []
+    index_of = {label: index for index, label in enumerate(classes or ())}
+    found: list[tuple[Window, int, Recording]] = []
+    cut = _labelled if span == "window" else _of_annotations
     for recording in recordings:
         stream = recording.stream(stream_name)
         windower = Windower(
@@ -235,25 +288,24 @@ def cut_windows(
             max_gap_s=max_gap_s,
         )
         values_TC = _chosen(recording, stream, channels)
-        for window, label in _labelled(recording, stream.time_s, values_TC, windower):
-            if label not in index_of:
-                raise DatasetError(f"{recording.recording_id}: label {label!r} is not a class")
-            windows.append(window.values_TC)
-            labels.append(index_of[label])
-            subjects.append(recording.subject)
-            recording_ids.append(recording.recording_id)
-            starts_s.append(window.start_s)
-    if not windows:
+        for window, label in cut(recording, stream.time_s, values_TC, windower):
+            if classes is None:
+                found.append((window, -1, recording))
+            elif label in index_of:
+                found.append((window, index_of[label], recording))
+    if not found:
         raise DatasetError(
-            f"no labelled window of {length_s:g} s fits these recordings: shorten window.length_s"
+            f"no{'' if classes is None else ' labelled'} window of {length_s:g} s fits these"
+            " recordings: shorten window.length_s"
         )
     return WindowSet(
-        windows_BTC=np.stack(windows),
-        labels_B=np.array(labels, dtype=np.int64),
-        subjects=tuple(subjects),
-        recording_ids=tuple(recording_ids),
-        start_s_B=np.array(starts_s),
-        classes=tuple(classes),
+        windows_BTC=np.stack([window.values_TC for window, _, _ in found]),
+        labels_B=np.array([label for _, label, _ in found], dtype=np.int64),
+        subjects=tuple(recording.subject for _, _, recording in found),
+        recording_ids=tuple(recording.recording_id for _, _, recording in found),
+        start_s_B=np.array([window.start_s for window, _, _ in found]),
+        end_s_B=np.array([window.end_s for window, _, _ in found]),
+        classes=tuple(classes or ()),
     )
 
 

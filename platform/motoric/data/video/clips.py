@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from motoric.core.errors import RecipeError
 from motoric.data.recording import Annotation
-from motoric.data.video.frames import FrameReader, Resize
+from motoric.data.video.frames import WHOLE, FrameReader, Region, Resize
 from motoric.data.windows import covering_label
 
 # Times are compared with this much slack, as those of windows are.
@@ -35,6 +35,7 @@ class ClipSpec:
         height: Pixels.
         width: Pixels.
         resize: `crop` keeps the aspect and cuts the middle out, `stretch` does not.
+        region: Part of the upright picture that is taken: top, left, bottom, right, in shares.
         rate_hz: Frames are sampled at this rate from the start of the span; None spreads them
             evenly over the whole span.
         length_s: Length of a span; None makes one span of each annotation, or of the whole video.
@@ -45,6 +46,7 @@ class ClipSpec:
     height: int
     width: int
     resize: Resize = "crop"
+    region: Region = WHOLE
     rate_hz: float | None = None
     length_s: float | None = None
     hop_s: float | None = None
@@ -56,6 +58,12 @@ class ClipSpec:
                 raise RecipeError(f"clip.{name} is {value}: it needs to be more than 0")
         if self.hop_s is not None and self.length_s is None:
             raise RecipeError(f"clip.hop_s is {self.hop_s}, but it needs clip.length_s beside it")
+        top, left, bottom, right = self.region
+        if not (0 <= top < bottom <= 1 and 0 <= left < right <= 1):
+            raise RecipeError(
+                f"clip.region is {list(self.region)}: it needs top < bottom and left < right, from"
+                " 0 to 1"
+            )
         if self.resize not in ("crop", "stretch"):
             raise RecipeError(f"clip.resize is {self.resize!r}: it needs to be crop or stretch")
 
@@ -154,7 +162,13 @@ def decode_clips(
     with ExitStack() as stack:
         if isinstance(video, str):
             video = stack.enter_context(
-                FrameReader(video, height=spec.height, width=spec.width, resize=spec.resize)
+                FrameReader(
+                    video,
+                    height=spec.height,
+                    width=spec.width,
+                    resize=spec.resize,
+                    region=spec.region,
+                )
             )
         frames = zip(wanted_s, video.read(wanted_s), strict=True)
         kept: dict[float, NDArray[np.uint8]] = {}

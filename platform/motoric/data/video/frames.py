@@ -31,6 +31,9 @@ from motoric.core.errors import UnreadableError
 from motoric.data.video.container import demux, open_container, raise_unless_damage, video_stream
 
 Resize = Literal["crop", "stretch"]
+# Top, left, bottom and right, in shares of the upright picture.
+Region = tuple[float, float, float, float]
+WHOLE: Region = (0.0, 0.0, 1.0, 1.0)
 
 # Containers round timestamps to their ticks (mkv to 1 ms), so a frame is shown up to half a tick
 # before its timestamp; AVI's ticks are whole frames and exact.
@@ -65,6 +68,8 @@ class FrameReader:
         height: Pixels of the frames given back; with `width`, else as displayed.
         width: Pixels of the frames given back.
         resize: `crop` keeps the aspect and cuts the middle out, `stretch` does not.
+        region: Part of the upright picture that is given back, as top, left, bottom, right in
+            shares of its height and width.
         num_threads: Of the decoder; Ray runs one task a core.
 
     Attributes:
@@ -82,12 +87,14 @@ class FrameReader:
         height: int | None = None,
         width: int | None = None,
         resize: Resize = "crop",
+        region: Region = WHOLE,
         num_threads: int = 1,
     ) -> None:
         if (height is None) != (width is None):
             raise ValueError("give both height and width, or neither")
         self._uri = uri
         self._height, self._width, self._resize = height, width, resize
+        self._region = region
         self._num_threads = num_threads
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
@@ -314,28 +321,36 @@ class FrameReader:
         height, width, cut = self._fit
         # One scaler is kept: making one for each frame costs six times.
         scaled = self._reformatter.reformat(frame, width, height, "rgb24", threads=1)
-        rgb_HWC = scaled.to_ndarray()[cut]
+        rgb_HWC = scaled.to_ndarray()
         if self.quarter_turns:
             rgb_HWC = np.rot90(rgb_HWC, self.quarter_turns)
         if self.is_mirrored:
             rgb_HWC = rgb_HWC[:, ::-1]
-        return np.ascontiguousarray(rgb_HWC, dtype=np.uint8)
+        return np.ascontiguousarray(rgb_HWC[cut], dtype=np.uint8)
 
     def _fitted(self, frame: VideoFrame) -> tuple[int, int, tuple[slice, slice]]:
-        """Height and width to scale a frame to, before it is turned, and what to cut out."""
+        """Height and width to scale a frame to, before it is turned; what to cut out after it."""
+        is_turned = bool(self.quarter_turns % 2)
         height, width = _square_pixels(frame, self._aspect)
-        wanted_height, wanted_width = height, width
-        if self._height is not None and self._width is not None:
-            wanted_height, wanted_width = self._height, self._width
-            if self.quarter_turns % 2:
-                wanted_height, wanted_width = wanted_width, wanted_height
-            scale = max(wanted_height / height, wanted_width / width)
-            height = max(wanted_height, round(height * scale))
-            width = max(wanted_width, round(width * scale))
-            if self._resize == "stretch":
-                height, width = wanted_height, wanted_width
-        top, left = (height - wanted_height) // 2, (width - wanted_width) // 2
-        return height, width, np.s_[top : top + wanted_height, left : left + wanted_width]
+        if is_turned:
+            height, width = width, height
+        top, left, bottom, right = self._region
+        part_height, part_width = height * (bottom - top), width * (right - left)
+        wanted_height = self._height or round(part_height)
+        wanted_width = self._width or round(part_width)
+        tall, wide = wanted_height / part_height, wanted_width / part_width
+        if self._resize == "crop":
+            tall = wide = max(tall, wide)
+        height = max(wanted_height, round(height * tall))
+        width = max(wanted_width, round(width * wide))
+        first_row = round(height * (top + bottom) / 2 - wanted_height / 2)
+        first_column = round(width * (left + right) / 2 - wanted_width / 2)
+        first_row = min(max(first_row, 0), height - wanted_height)
+        first_column = min(max(first_column, 0), width - wanted_width)
+        cut = np.s_[
+            first_row : first_row + wanted_height, first_column : first_column + wanted_width
+        ]
+        return (width, height, cut) if is_turned else (height, width, cut)
 
 
 def _orientation(frame: VideoFrame) -> tuple[int, bool]:
