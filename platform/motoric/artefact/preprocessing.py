@@ -4,7 +4,8 @@ In: raw windows with their context, in the units of the signature. Out: float32 
 context, of the channels that the steps give. Training, the command line, every replica and live
 streams call this and nothing else.
 
-Axes: B windows, T samples (with the context before `prepare`, without it after), C channels.
+Axes: B windows, T samples (with the context before `prepare`, without it after) or frames,
+H height, W width, C channels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from motoric.artefact.signature import (
     ACCELERATION,
     Channel,
+    ClipInput,
     GravitySplitStep,
     HampelStep,
     Normaliser,
@@ -28,6 +30,7 @@ from motoric.artefact.signature import (
 from motoric.core.errors import InputError
 
 Windows = NDArray[np.float32]
+Clips = NDArray[np.uint8]
 Values = NDArray[np.float32] | NDArray[np.float64]
 
 # Keeps the memory of fitting bounded.
@@ -215,3 +218,28 @@ def check_windows(windows: NDArray[np.generic], sensors: SensorInput) -> Windows
             " samples before sending"
         )
     return checked
+
+
+def check_clips(clips: NDArray[np.generic], clip: ClipInput) -> Clips:
+    """Check that clips fit a signature; a single clip gets its batch axis.
+
+    Args:
+        clips: Bytes of shape (B, T, H, W, C) or (T, H, W, C).
+        clip: The input of the signature.
+
+    Raises:
+        InputError: Another shape or type, or no clips.
+    """
+    if clips.ndim == 4:
+        clips = clips[None]
+    if clips.ndim != 5 or clips.shape[1:] != clip.shape:
+        got = clips.shape[1:] if clips.ndim == 5 else clips.shape
+        raise InputError(
+            f"a clip must have shape {list(clip.shape)}: {clip.num_frames} frames of"
+            f" {clip.height} x {clip.width} pixels, {clip.colour}; got {list(got)}"
+        )
+    if len(clips) == 0:
+        raise InputError("no clips were sent")
+    if clips.dtype != np.uint8:
+        raise InputError(f"clips must be uint8, values of 0 to 255; got {clips.dtype}")
+    return np.ascontiguousarray(clips, dtype=np.uint8)

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from motoric.artefact.timeline import TimelineSettings
 from motoric.core.errors import ArtefactError, RecipeError
 from motoric.core.settings import describe
 
@@ -35,7 +36,9 @@ class SensorInput(_Part):
 
     `rate_hz` is the uniform rate of the windows, whatever the devices' own rates. The first
     `num_context_samples` of each window are the time before it that the filters need; where a
-    recording or a segment begins, its first sample is repeated.
+    recording or a segment begins, its first sample is repeated. A window of span `annotation` holds
+    one whole movement from its middle, with its first and last sample repeated around it. What is
+    optional may be missing where another input is there.
     """
 
     name: str = "sensors"
@@ -45,6 +48,7 @@ class SensorInput(_Part):
     length_s: float = Field(gt=0)
     hop_s: float = Field(gt=0)
     context_s: float = Field(default=0.0, ge=0)
+    span: Literal["window", "annotation"] = "window"
     optional: bool = False
 
     @property
@@ -68,12 +72,68 @@ class SensorInput(_Part):
         return len(self.channels)
 
 
+class ClipInput(_Part):
+    """Clips: shape (B, num_frames, height, width, C), uint8, upright; C is 3, or 1 for grey.
+
+    `rate_hz` samples frames from the start of a span of `length_s`; where it is None they are
+    spread evenly over the span, and where `length_s` is None the span is one whole movement.
+    `region` is the part of the picture taken: top, left, bottom, right, in shares.
+    """
+
+    name: str = "clip"
+    kind: Literal["clip"] = "clip"
+    num_frames: int = Field(ge=1)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    colour: Literal["rgb", "grey"] = "rgb"
+    resize: Literal["crop", "stretch"] = "crop"
+    region: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    rate_hz: float | None = Field(default=None, gt=0)
+    length_s: float | None = Field(default=None, gt=0)
+    hop_s: float | None = Field(default=None, gt=0)
+    optional: bool = False
+
+    @property
+    def num_channels(self) -> int:
+        """Channels of a pixel (C)."""
+        return 3 if self.colour == "rgb" else 1
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Of one clip: (T, H, W, C)."""
+        return self.num_frames, self.height, self.width, self.num_channels
+
+
 class ClassesOutput(_Part):
     """Probabilities by class, shape (B, num_classes)."""
 
     name: str = "probabilities"
     kind: Literal["classes"] = "classes"
     classes: tuple[str, ...] = Field(min_length=2)
+
+
+class ValueOutput(_Part):
+    """One value, shape (B, 1): a channel's mean over the window, or a number of the recording."""
+
+    name: str = "value"
+    kind: Literal["value"] = "value"
+    of: str
+    unit: str
+
+
+class QuantilesOutput(_Part):
+    """Quantiles of a channel `horizon_s` after the window's last sample, shape (B, Q), rising."""
+
+    name: str = "quantiles"
+    kind: Literal["quantiles"] = "quantiles"
+    of: str
+    unit: str
+    horizon_s: float = Field(gt=0)
+    quantiles: tuple[float, ...] = Field(min_length=1)
+
+
+Input = Annotated[SensorInput | ClipInput, Field(discriminator="kind")]
+Output = Annotated[ClassesOutput | ValueOutput | QuantilesOutput, Field(discriminator="kind")]
 
 
 class Normaliser(_Part):
@@ -141,11 +201,14 @@ class Preprocessing(_Part):
         max_gap_s: Longest gap that is interpolated before windows are cut.
         steps: Filters on a window and its context, after which the context is cut off.
         normaliser: Of the channels that come out of the steps.
+        clip_normaliser: Of a clip's channels in 0 to 1. The graph applies it itself, so that clips
+            travel as bytes.
     """
 
     max_gap_s: float = Field(default=0.0, ge=0)
     steps: tuple[Step, ...] = ()
     normaliser: Normaliser | None = None
+    clip_normaliser: Normaliser | None = None
 
 
 class TrainingStatistics(_Part):
@@ -153,22 +216,36 @@ class TrainingStatistics(_Part):
 
     num_windows: int
     num_subjects: int
-    channel_min: tuple[float, ...]
-    channel_max: tuple[float, ...]
+    channel_min: tuple[float, ...] = ()
+    channel_max: tuple[float, ...] = ()
 
 
 class Signature(_Part):
     """All that a client or a server needs to know to use an artefact."""
 
     schema_version: Literal[1] = 1
-    task: Literal["classify"] = "classify"
-    inputs: tuple[SensorInput, ...] = Field(min_length=1, max_length=1)
-    outputs: tuple[ClassesOutput, ...] = Field(min_length=1, max_length=1)
+    task: Literal["classify", "regress", "forecast"] = "classify"
+    inputs: tuple[Input, ...] = Field(min_length=1, max_length=2)
+    outputs: tuple[Output, ...] = Field(min_length=1, max_length=1)
     preprocessing: Preprocessing = Preprocessing()
     training_statistics: TrainingStatistics | None = None
+    timeline: TimelineSettings = TimelineSettings()
 
     @model_validator(mode="after")
     def _check(self) -> Signature:
+        if len({item.kind for item in self.inputs}) < len(self.inputs):
+            raise ValueError("a model takes at most one sensor input and one clip input")
+        expected = {"classify": "classes", "regress": "value", "forecast": "quantiles"}[self.task]
+        if self.output.kind != expected:
+            raise ValueError(f"task {self.task} gives {expected}, not {self.output.kind}")
+        clip, of_clip = self.clip_input, self.preprocessing.clip_normaliser
+        if clip is not None and of_clip is not None and len(of_clip.mean) != clip.num_channels:
+            raise ValueError(
+                f"the clip_normaliser has {len(of_clip.mean)} channels, the clip has"
+                f" {clip.num_channels}"
+            )
+        if self.sensor_input is None:
+            return self
         steps, normaliser = self.preprocessing.steps, self.preprocessing.normaliser
         try:
             check_steps(steps, self.sensors.channels, self.sensors.rate_hz)
@@ -182,19 +259,46 @@ class Signature(_Part):
         return self
 
     @property
+    def sensor_input(self) -> SensorInput | None:
+        """The sensor input, if there is one."""
+        return next((item for item in self.inputs if isinstance(item, SensorInput)), None)
+
+    @property
+    def clip_input(self) -> ClipInput | None:
+        """The clip input, if there is one."""
+        return next((item for item in self.inputs if isinstance(item, ClipInput)), None)
+
+    @property
     def sensors(self) -> SensorInput:
-        """The sensor input."""
-        return self.inputs[0]
+        """The sensor input.
+
+        Raises:
+            ArtefactError: The model takes clips alone.
+        """
+        if self.sensor_input is None:
+            raise ArtefactError("this model takes clips of video, and no sensor windows")
+        return self.sensor_input
 
     @property
     def num_prepared_channels(self) -> int:
-        """Channels that the network sees, after the steps of the preprocessing."""
+        """Channels of windows that the network sees, after the steps of the preprocessing."""
         return len(output_channels(self.sensors.channels, self.preprocessing.steps))
 
     @property
+    def output(self) -> ClassesOutput | ValueOutput | QuantilesOutput:
+        """The output."""
+        return self.outputs[0]
+
+    @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the output's last axis."""
-        return self.outputs[0].classes
+        """Class names in the order of the output's last axis.
+
+        Raises:
+            ArtefactError: The model gives values, and no classes.
+        """
+        if not isinstance(self.output, ClassesOutput):
+            raise ArtefactError(f"this model gives {self.output.kind}, and no classes")
+        return self.output.classes
 
 
 def parse_signature(content: bytes, place: str) -> Signature:

@@ -4,26 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 from torch import nn
 
 from motoric.core.errors import RecipeError
 from motoric.core.settings import describe
-from motoric.models import gru
+from motoric.models import (
+    frame_recurrent,
+    fusion,
+    inception,
+    patch_transformer,
+    r2plus1d,
+    random_kernels,
+    recurrent,
+)
+from motoric.models.shapes import InputShapes
+
+Modality = Literal["sensors", "clip"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """The settings of a network, and how to make it from them."""
+    """The settings of a network, how to make it from them, and what it takes.
+
+    `build` is called as `build(config, shapes, num_outputs)`.
+    """
 
     config: type[BaseModel]
-    build: Callable[..., nn.Module]
+    build: Callable[[Any, InputShapes, int], nn.Module]
+    takes: tuple[Modality, ...]
 
 
 MODELS: dict[str, ModelKind] = {
-    "gru": ModelKind(gru.GruConfig, gru.build),
+    "recurrent": ModelKind(recurrent.RecurrentConfig, recurrent.build, ("sensors",)),
+    "inception": ModelKind(inception.InceptionConfig, inception.build, ("sensors",)),
+    "patch_transformer": ModelKind(
+        patch_transformer.PatchTransformerConfig, patch_transformer.build, ("sensors",)
+    ),
+    "random_kernels": ModelKind(
+        random_kernels.RandomKernelsConfig, random_kernels.build, ("sensors",)
+    ),
+    "r2plus1d": ModelKind(r2plus1d.R2Plus1dConfig, r2plus1d.build, ("clip",)),
+    "frame_recurrent": ModelKind(
+        frame_recurrent.FrameRecurrentConfig, frame_recurrent.build, ("clip",)
+    ),
+    "fusion": ModelKind(fusion.FusionConfig, fusion.build, ("sensors", "clip")),
 }
 
 
@@ -33,20 +60,34 @@ def parse_config(content: dict[str, Any]) -> BaseModel:
     Raises:
         RecipeError: Unknown name, unknown key or wrong value.
     """
-    kind = _kind(content.get("name"))
+    kind = model_kind(content.get("name"))
     try:
         return kind.config.model_validate(content)
     except ValidationError as error:
         raise RecipeError(f"model: {describe(error)}") from error
 
 
-def build_model(config: BaseModel, *, num_channels: int, num_classes: int) -> nn.Module:
-    """Make a network from settings that `parse_config` returned."""
-    kind = _kind(getattr(config, "name", None))
-    return kind.build(config, num_channels=num_channels, num_classes=num_classes)
+def build_model(config: BaseModel, shapes: InputShapes, num_outputs: int) -> nn.Module:
+    """Make a network from settings that `parse_config` returned.
+
+    Raises:
+        RecipeError: The settings do not fit the shapes, or the recipe lacks an input it needs.
+    """
+    name = getattr(config, "name", None)
+    kind = model_kind(name)
+    missing = [modality for modality in kind.takes if getattr(shapes, modality) is None]
+    if missing:
+        part = {"sensors": "window:", "clip": "clip:"}[missing[0]]
+        raise RecipeError(f"model {name!r} needs {missing[0]}: add `{part}` to the recipe")
+    return kind.build(config, shapes, num_outputs)
 
 
-def _kind(name: Any) -> ModelKind:
+def model_kind(name: Any) -> ModelKind:
+    """What stands under a name.
+
+    Raises:
+        RecipeError: Nothing does.
+    """
     if name not in MODELS:
         raise RecipeError(f"model.name is {name!r}; there are: {', '.join(sorted(MODELS))}")
     return MODELS[name]

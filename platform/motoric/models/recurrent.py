@@ -1,8 +1,8 @@
-"""A convolutional stem and a bidirectional GRU for sensor windows.
+"""A convolutional stem and a bidirectional GRU or LSTM for sensor windows.
 
-The shape follows DeepConvLSTM (Ordonez and Roggen, 2016, doi:10.3390/s16010115) with a GRU (Cho et
-al., 2014, arXiv 1406.1078) and pooling over time instead of the last state. Axes: B windows, T
-samples, C channels, H features.
+The shape follows DeepConvLSTM (Ordonez and Roggen, 2016, doi:10.3390/s16010115), by default with a
+GRU (Cho et al., 2014, arXiv 1406.1078), with pooling over time instead of the last state. Axes: B
+windows, T samples, C channels, H features.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from motoric.models.shapes import InputShapes
 
-class GruConfig(BaseModel):
-    """`model:` of a recipe with `name: gru`."""
+
+class RecurrentConfig(BaseModel):
+    """`model:` of a recipe with `name: recurrent`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: Literal["gru"] = "gru"
+    name: Literal["recurrent"] = "recurrent"
+    cell: Literal["gru", "lstm"] = "gru"
     hidden_size: int = Field(default=64, ge=1, le=2048, description="features of each direction")
     num_layers: int = Field(default=1, ge=1, le=8)
     bidirectional: bool = True
@@ -27,13 +30,13 @@ class GruConfig(BaseModel):
     dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
 
 
-class Gru(nn.Module):
-    """Windows of shape (B, T, C) to logits of shape (B, num_classes).
+class Recurrent(nn.Module):
+    """Windows of shape (B, T, C) to outputs of shape (B, num_outputs).
 
     Two strided convolutions shorten T to T/4 before the recurrence, which is what takes the time.
     """
 
-    def __init__(self, config: GruConfig, *, num_channels: int, num_classes: int) -> None:
+    def __init__(self, config: RecurrentConfig, num_channels: int, num_outputs: int) -> None:
         super().__init__()
         stem = config.stem_channels
         self.stem = nn.Sequential(
@@ -44,7 +47,8 @@ class Gru(nn.Module):
             nn.BatchNorm1d(stem),
             nn.ReLU(),
         )
-        self.gru = nn.GRU(
+        cell = nn.GRU if config.cell == "gru" else nn.LSTM
+        self.cell = cell(
             stem,
             config.hidden_size,
             num_layers=config.num_layers,
@@ -53,17 +57,18 @@ class Gru(nn.Module):
             dropout=config.dropout if config.num_layers > 1 else 0.0,
         )
         width = config.hidden_size * (2 if config.bidirectional else 1)
-        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(2 * width, num_classes))
+        self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(2 * width, num_outputs))
 
     def forward(self, windows_BTC: Tensor) -> Tensor:
-        """Logits of shape (B, num_classes)."""
+        """Outputs of shape (B, num_outputs)."""
         stem_BTH = self.stem(windows_BTC.transpose(1, 2)).transpose(1, 2)
-        hidden_BTH, _ = self.gru(stem_BTH)
+        hidden_BTH, _ = self.cell(stem_BTH)
         pooled_BH = torch.cat([hidden_BTH.mean(dim=1), hidden_BTH.amax(dim=1)], dim=-1)
-        logits: Tensor = self.head(pooled_BH)
-        return logits
+        outputs: Tensor = self.head(pooled_BH)
+        return outputs
 
 
-def build(config: GruConfig, *, num_channels: int, num_classes: int) -> nn.Module:
+def build(config: RecurrentConfig, shapes: InputShapes, num_outputs: int) -> nn.Module:
     """Make the network."""
-    return Gru(config, num_channels=num_channels, num_classes=num_classes)
+    assert shapes.sensors is not None
+    return Recurrent(config, shapes.sensors.num_channels, num_outputs)
