@@ -125,7 +125,7 @@ def recipe_content(dataset: str, **changes: object) -> dict[str, object]:
         "dataset": dataset,
         "split": {"num_test_subjects": 1, "num_validation_subjects": 1},
         "window": {"stream": "imu", "length_s": 2.0, "hop_s": 1.0},
-        "model": {"name": "gru", "hidden_size": 8, "stem_channels": 8, "dropout": 0.0},
+        "model": {"name": "recurrent", "hidden_size": 8, "stem_channels": 8, "dropout": 0.0},
         "optimiser": {"learning_rate": 0.02},
         "train": {"epochs": 3, "batch_size": 32},
         **changes,

@@ -179,8 +179,8 @@ def _train(settings: Settings) -> dict[str, Any]:
     from motoric.artefact.predictor import Predictor
     from motoric.core import storage
     from motoric.data.dataset import open_dataset
+    from motoric.training.partition import load_split
     from motoric.training.recipe import parse_recipe
-    from motoric.training.windows import load_windows
     from motoric.workflows.train import train_model
     from recordings import SineSource, recipe_content, write_dataset
 
@@ -197,7 +197,7 @@ def _train(settings: Settings) -> dict[str, Any]:
     watcher = _Quiet()
     made = train_model(recipe, settings, watcher)
     dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
-    windows_BTC = load_windows(recipe, dataset).test.windows_BTC[:_NUM_COMPARED]
+    windows_BTC = load_split(recipe, dataset).test.windows_BTC[:_NUM_COMPARED]
     runs = Path(settings.storage_uri, "runs", made.run_id)
     return {
         "accuracy": made.evaluation.accuracy,

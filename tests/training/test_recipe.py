@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from filmed import FUSED_MODEL
 from motoric.core.errors import NotFoundError, RecipeError
-from motoric.training.recipe import (
+from motoric.training.recipe import load_recipe, parse_recipe
+from motoric.training.split_config import (
     GroupKFoldSplit,
     LeakingSplit,
     LeaveOneOutSplit,
     SplitConfig,
     SubjectSplit,
-    load_recipe,
-    parse_recipe,
 )
 from recordings import recipe_content
 
@@ -32,8 +32,73 @@ def test_the_recipes_of_the_repository_are_valid(path: Path) -> None:
         ({"epochs": 3}, "unknown key epochs"),
         ({"train": {"epoch": 3}}, "unknown key train.epoch"),
         ({"train": {"epochs": 0}}, r"train\.epochs.*greater than or equal to 1.*got 0"),
-        ({"model": {"name": "gruu"}}, "model.name is 'gruu'; there are: gru"),
-        ({"model": {"name": "gru", "hidden": 3}}, "unknown key hidden"),
+        ({"model": {"name": "gru"}}, "model.name is 'gru'; there are: frame_recurrent, fusion"),
+        ({"model": {"name": "recurrent", "hidden": 3}}, "unknown key hidden"),
+        ({"model": {"hidden_size": 3}}, "model.name is None"),
+        ({"model": FUSED_MODEL}, "'fusion' takes clip: the recipe needs `clip:`"),
+        ({"model": {"name": "r2plus1d"}}, "'r2plus1d' takes clip: the recipe needs `clip:`"),
+        (
+            {"model": {"name": "r2plus1d"}, "window": None},
+            "'r2plus1d' takes clip: the recipe needs `clip:`",
+        ),
+        ({"clip": {"num_frames": 8}}, "'recurrent' takes no clip: leave `clip:` out"),
+        (
+            {"clip": {"length_s": 2}, "model": FUSED_MODEL},
+            r"clip\.length_s: with `window`, clips span the windows",
+        ),
+        ({"clip": {"frames": 8}, "model": FUSED_MODEL}, r"unknown key clip\.frames"),
+        (
+            {"clip": {}, "model": {**FUSED_MODEL, "sensors": {"name": "random_kernels"}}},
+            "not trained step by step and cannot be a branch",
+        ),
+        ({"task": "regress"}, "task regress does not fit target 'label'"),
+        ({"target": {"channel": "acc_x"}}, "task classify does not fit target"),
+        (
+            {"task": "forecast", "target": {"channel": "acc_x"}},
+            "needs target: {channel: NAME} and horizon_s",
+        ),
+        (
+            {"task": "forecast", "target": {"metadata": "age"}, "horizon_s": 1},
+            "needs target: {channel: NAME}",
+        ),
+        ({"horizon_s": 1}, "horizon_s is for forecasts, the task is classify"),
+        (
+            {
+                "task": "forecast",
+                "target": {"channel": "acc_x"},
+                "horizon_s": 1,
+                "quantiles": [0.1, 0.9],
+            },
+            "hold 0.5, the median",
+        ),
+        (
+            {
+                "task": "forecast",
+                "target": {"channel": "acc_x"},
+                "horizon_s": 1,
+                "quantiles": [0.0, 0.5],
+            },
+            "between 0 and 1",
+        ),
+        (
+            {
+                "task": "regress",
+                "target": {"channel": "acc_x"},
+                "window": {"span": "annotation"},
+            },
+            "needs `window:` with span: window",
+        ),
+        (
+            {"split": {"num_validation_subjects": 0}},
+            r"num_validation_subjects is 0.*set stopping\.keep to last",
+        ),
+        (
+            {
+                "split": {"num_validation_subjects": 0},
+                "stopping": {"keep": "last", "patience": 3},
+            },
+            r"leave stopping\.patience out",
+        ),
         ({"model": {}}, "model"),
         ({"version": 2}, "version"),
         ({"task": "guess"}, "task"),
@@ -119,3 +184,21 @@ def test_files_that_are_no_recipes_are_named(tmp_path: Path) -> None:
         load_recipe(tmp_path / "y.yaml")
     with pytest.raises(RecipeError, match="mapping"):
         load_recipe(tmp_path / "y.yaml", ["a=1"])
+
+
+def test_a_recipe_without_any_input_takes_windows() -> None:
+    content = recipe_content("d")
+    del content["window"]
+    recipe = parse_recipe(content, "r.yaml")
+    assert recipe.window is not None
+    assert recipe.window.stream == "imu"
+    assert recipe.clip is None
+
+
+def test_whom_a_recipe_is_tested_on_is_said_in_words() -> None:
+    def tested_on(**split: object) -> str:
+        return parse_recipe(recipe_content("d", split=split), "r.yaml").tested_on
+
+    assert tested_on() == "people never seen in training"
+    assert tested_on(by="recording") == "recordings never seen in training"
+    assert "leaks" in tested_on(kind="random_windows_leaking_subjects")

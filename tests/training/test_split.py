@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motoric.core.errors import DatasetError, RecipeError
-from motoric.training.recipe import (
+from motoric.training.split_config import (
     GroupKFoldSplit,
     LeakingSplit,
     LeaveOneOutSplit,

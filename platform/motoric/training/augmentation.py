@@ -1,37 +1,210 @@
-"""Augmentation of prepared windows, seeded by the generator it is given. Training only.
+"""Augmentation of sensor windows, seeded by the generator it is given. Training only.
 
-Axes: B windows, T samples, C channels.
+In: raw windows before the preprocessing (`augment_raw`) and prepared ones after it
+(`augment_prepared`). Out: as many windows of the same shape; what is off changes nothing and draws
+nothing. Clips have a file of their own, `clip_augmentation`. Where a recipe has both, the two are
+drawn apart: a window that is shifted, cropped or warped no longer matches its clip to the sample.
+
+Axes: B windows, T samples (a raw window's begin with its context), C channels, G groups of
+channels, P placements on the body, K knots.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Sequence
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from motoric.core.errors import RecipeError
 
-class AugmentationConfig(BaseModel):
-    """`augmentation:` of a recipe; 0 turns a part off."""
+_INERTIAL = re.compile(r"(?P<kind>acc|gyr|mag|gravity)(?P<placement>_\w+)?_(?P<axis>[xyz])")
+_VECTOR = re.compile(r"(?P<base>\w+)_[xyz]")
+# Of the smooth curves of time and magnitude warps, their ends included.
+_NUM_KNOTS = 6
+_SMALLEST_SCALE = 0.1
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+
+class SensorAugmentation(BaseModel):
+    """`augmentation:` of a recipe; 0 (of `crop` 1) turns a part off.
+
+    Rotation, scaling, jitter, magnitude and time warps follow Um et al. 2017 (arXiv 1706.00527),
+    the time mask Park et al. 2019 (arXiv 1904.08779). There is no left/right mirror: which axes it
+    would negate depends on how each device was worn, and that no recording says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rotation_deg: float = Field(
         default=0.0, ge=0, le=180, description="sensor frame turned about a random axis, std"
     )
     scale_std: float = Field(
-        default=0.0, ge=0, lt=1, description="one factor a window, 1 + N(0, std)"
+        default=0.0, ge=0, lt=1, description="one factor a window, 1 + N(0, std), at least 0.1"
     )
-    jitter_std: float = Field(default=0.0, ge=0, description="noise in normalised units, std")
+    jitter_std: float = Field(
+        default=0.0, ge=0, description="noise of each sample in normalised units, std"
+    )
+    time_warp_std: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="speed that changes smoothly in a window: std of its logarithm; 0.2 is about"
+        " 20 % faster or slower; first and last sample stay",
+    )
+    shift_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="window moved by up to so many seconds either way; edge samples are repeated",
+    )
+    crop: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="smallest share of a window that is kept and stretched to the full length",
+    )
+    magnitude_warp_std: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="each channel times a smooth curve about 1, std of its knots",
+    )
+    channel_dropout: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="probability that a group of channels (acc_x, acc_y, acc_z are one) is zeroed"
+        " after normalising; one group always stays",
+    )
+    time_mask: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="one span of up to this share of a window is zeroed after normalising",
+    )
+
+
+AugmentationConfig = SensorAugmentation
+
+
+def check_augmentation(
+    config: SensorAugmentation, channels: Sequence[str], *, rate_hz: float, num_samples: int
+) -> None:
+    """Check that the parts before the preprocessing fit the raw windows.
+
+    Args:
+        config: From the recipe.
+        channels: Names of the raw windows' channels.
+        rate_hz: Rate of the raw windows.
+        num_samples: Samples of a raw window, its context included.
+
+    Raises:
+        RecipeError: Rotation without whole (x, y, z) triples, or a shift of less than a sample or
+            of the whole window.
+    """
+    if config.rotation_deg > 0:
+        _triples(channels)
+    if config.shift_s > 0 and not 1 <= _shift_samples(config, rate_hz) < num_samples:
+        raise RecipeError(
+            f"augmentation.shift_s is {config.shift_s:g} s: make it 0 (off), or at least one sample"
+            f" ({1 / rate_hz:g} s) and less than the window with its context"
+            f" ({num_samples / rate_hz:g} s)"
+        )
+
+
+def augment_raw(
+    windows_BTC: Tensor,
+    config: SensorAugmentation,
+    channels: Sequence[str],
+    rate_hz: float,
+    generator: torch.Generator,
+) -> Tensor:
+    """What comes before the preprocessing: rotation, time warp, shift and crop.
+
+    Time operations act on the whole raw window, its context included, and resample once, linearly.
+    They do not rescale values: a gyroscope that is played faster keeps its rates.
+
+    Args:
+        windows_BTC: Raw windows, shape (B, T, C), floating point; never changed in place.
+        config: From the recipe.
+        channels: Names of the C channels. Triples `acc_x, acc_y, acc_z` and so of `gyr`, `mag` and
+            `gravity` turn with one rotation a window, and one a placement where the names hold one
+            (`acc_left_x`), since each device sits differently. All else is left alone.
+        rate_hz: Rate of the windows.
+        generator: Source of all randomness, on any device.
+
+    Returns:
+        Shape (B, T, C), same type and device; the very input where every such part is off.
+
+    Raises:
+        RecipeError: As `check_augmentation`.
+    """
+    check_augmentation(config, channels, rate_hz=rate_hz, num_samples=windows_BTC.shape[1])
+    if config.rotation_deg > 0:
+        windows_BTC = _rotate(windows_BTC, config.rotation_deg, channels, generator)
+    if config.time_warp_std > 0 or config.shift_s > 0 or config.crop < 1:
+        num, samples, _ = windows_BTC.shape
+        shift_samples = _shift_samples(config, rate_hz)
+        positions_BT = time_positions(config, num, samples, shift_samples, generator)
+        windows_BTC = sample_at(windows_BTC, positions_BT)
+    return windows_BTC
+
+
+def augment_prepared(
+    windows_BTC: Tensor,
+    config: SensorAugmentation,
+    generator: torch.Generator,
+    *,
+    channels: Sequence[str] | None = None,
+) -> Tensor:
+    """What comes after the normaliser: scale, magnitude warp, jitter, time mask, channel dropout.
+
+    Args:
+        windows_BTC: Prepared windows, shape (B, T, C), floating point; never changed in place.
+        config: From the recipe.
+        generator: Source of all randomness, on any device.
+        channels: Names of the C prepared channels, by which `channel_dropout` groups them: what
+            differs in a last `_x`, `_y` or `_z` alone is one group. Without names each channel is.
+
+    Returns:
+        Shape (B, T, C), same type and device; the very input where every such part is off.
+
+    Raises:
+        RecipeError: `channel_dropout` where all channels are one group.
+    """
+    num, samples, num_channels = windows_BTC.shape
+    if config.scale_std > 0:
+        factor_B11 = 1 + config.scale_std * normal((num, 1, 1), windows_BTC, generator)
+        windows_BTC = windows_BTC * factor_B11.clamp_(min=_SMALLEST_SCALE)
+    if config.magnitude_warp_std > 0:
+        knots_BCK = normal((num, num_channels, _NUM_KNOTS), windows_BTC, generator)
+        curve_BCT = 1 + config.magnitude_warp_std * _between_knots(knots_BCK, samples)
+        windows_BTC = windows_BTC * curve_BCT.transpose(1, 2)
+    if config.jitter_std > 0:
+        noise_BTC = normal(windows_BTC.shape, windows_BTC, generator)
+        windows_BTC = torch.add(windows_BTC, noise_BTC, alpha=config.jitter_std)
+    if config.time_mask > 0:
+        windows_BTC = windows_BTC * _kept_times(config.time_mask, windows_BTC, generator)
+    if config.channel_dropout > 0:
+        names = [str(index) for index in range(num_channels)] if channels is None else channels
+        kept_B1C = _kept_channels(config.channel_dropout, names, windows_BTC, generator)
+        windows_BTC = windows_BTC * kept_B1C
+    return windows_BTC
 
 
 def rotation_matrices(rotation_deg: float, num: int, generator: torch.Generator) -> Tensor:
     """Random rotations by Rodrigues' formula, shape (num, 3, 3): angle N(0, rotation_deg)."""
-    axis_B3 = torch.nn.functional.normalize(torch.randn(num, 3, generator=generator), dim=-1)
-    angle_B11 = torch.deg2rad(torch.randn(num, 1, 1, generator=generator) * rotation_deg)
+    device = generator.device
+    axis_B3 = torch.randn(num, 3, generator=generator, device=device)
+    axis_B3 = torch.nn.functional.normalize(axis_B3, dim=-1)
+    angle_B11 = torch.randn(num, 1, 1, generator=generator, device=device)
+    angle_B11 = torch.deg2rad(angle_B11 * rotation_deg)
     x, y, z = axis_B3.unbind(-1)
     zero = torch.zeros_like(x)
     cross_B33 = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(num, 3, 3)
-    identity = torch.eye(3).expand(num, 3, 3)
+    identity = torch.eye(3, device=device).expand(num, 3, 3)
     return (
         identity
         + torch.sin(angle_B11) * cross_B33
@@ -39,20 +212,172 @@ def rotation_matrices(rotation_deg: float, num: int, generator: torch.Generator)
     )
 
 
+def time_positions(
+    config: SensorAugmentation,
+    num: int,
+    samples: int,
+    shift_samples: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Where in a window each new sample is read, in samples; never falls, and stays inside.
+
+    Args:
+        config: Its time warp, crop and whether there is a shift.
+        num: Windows (B).
+        samples: Of a window (T).
+        shift_samples: Largest shift either way; whole samples, so that a shift alone blurs nothing.
+        generator: Source of all randomness.
+
+    Returns:
+        Shape (B, T), float32, on the generator's device.
+    """
+    device = generator.device
+    like = torch.empty(0, device=device)
+    last = samples - 1
+    positions_BT = torch.arange(samples, device=device, dtype=torch.float32).expand(num, samples)
+    if config.time_warp_std > 0 and last > 0:
+        knots_BK = config.time_warp_std * normal((num, _NUM_KNOTS), like, generator)
+        speed_BT = _between_knots(knots_BK[:, None], last)[:, 0].exp()
+        passed_BT = torch.nn.functional.pad(speed_BT.cumsum(dim=1), (1, 0))
+        positions_BT = passed_BT / passed_BT[:, -1:] * last
+    if config.crop < 1:
+        kept_B1 = config.crop + (1 - config.crop) * uniform((num, 1), like, generator)
+        start_B1 = uniform((num, 1), like, generator) * (1 - kept_B1) * last
+        positions_BT = start_B1 + kept_B1 * positions_BT
+    if config.shift_s > 0:
+        shift_B1 = torch.randint(
+            -shift_samples, shift_samples + 1, (num, 1), generator=generator, device=device
+        )
+        positions_BT = positions_BT - shift_B1
+    return positions_BT.clamp(0, last)
+
+
+def sample_at(windows_BTC: Tensor, positions_BT: Tensor) -> Tensor:
+    """Read windows at fractional positions by linear interpolation.
+
+    Args:
+        windows_BTC: Shape (B, T, C).
+        positions_BT: Shape (B, T'), from 0 to T - 1.
+
+    Returns:
+        Shape (B, T', C).
+    """
+    last = windows_BTC.shape[1] - 1
+    positions_BT = positions_BT.to(windows_BTC.device)
+    low_BT = positions_BT.long()
+    weight_BT1 = (positions_BT - low_BT)[:, :, None].to(windows_BTC.dtype)
+    rows_B1 = torch.arange(len(windows_BTC), device=windows_BTC.device)[:, None]
+    low_BTC = windows_BTC[rows_B1, low_BT]
+    return low_BTC.lerp_(windows_BTC[rows_B1, (low_BT + 1).clamp_(max=last)], weight_BT1)
+
+
+def normal(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """N(0, 1), drawn on the generator's device, with the type and on the device of `like`."""
+    drawn = torch.randn(tuple(shape), generator=generator, device=generator.device)
+    return drawn.to(like)
+
+
+def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> Tensor:
+    """U[0, 1), drawn on the generator's device, with the type and on the device of `like`."""
+    drawn = torch.rand(tuple(shape), generator=generator, device=generator.device)
+    return drawn.to(like)
+
+
+def _shift_samples(config: SensorAugmentation, rate_hz: float) -> int:
+    return round(config.shift_s * rate_hz)
+
+
+def _triples(channels: Sequence[str]) -> tuple[list[int], list[int]]:
+    """Columns of whole triples as x, y, z, x, ..., and the placement of each triple.
+
+    Raises:
+        RecipeError: There is none, or one lacks an axis: turning the rest would be no rotation of
+            the device.
+    """
+    columns_of: dict[tuple[str, str], dict[str, int]] = {}
+    for column, name in enumerate(channels):
+        match = _INERTIAL.fullmatch(name)
+        if match is not None:
+            vector = (match["kind"], match["placement"] or "")
+            columns_of.setdefault(vector, {})[match["axis"]] = column
+    if not columns_of:
+        raise RecipeError(
+            "augmentation.rotation_deg needs (x, y, z) triples of acc, gyr, mag or gravity, but the"
+            f" channels are: {', '.join(channels)}; set it to 0"
+        )
+    for (kind, placement), column_of in columns_of.items():
+        missing = [f"{kind}{placement}_{axis}" for axis in "xyz" if axis not in column_of]
+        if missing:
+            raise RecipeError(
+                "augmentation.rotation_deg turns whole (x, y, z) triples, but there is no"
+                f" {', '.join(missing)} among the channels ({', '.join(channels)}): add what is"
+                " missing, leave out the rest of the triple, or set rotation_deg to 0"
+            )
+    placements = list(dict.fromkeys(placement for _, placement in columns_of))
+    columns = [column_of[axis] for column_of in columns_of.values() for axis in "xyz"]
+    return columns, [placements.index(placement) for _, placement in columns_of]
+
+
+def _rotate(
+    windows_BTC: Tensor, rotation_deg: float, channels: Sequence[str], generator: torch.Generator
+) -> Tensor:
+    columns, placement_G = _triples(channels)
+    num, _, num_channels = windows_BTC.shape
+    num_placements = max(placement_G) + 1
+    turn = rotation_matrices(rotation_deg, num * num_placements, generator).to(windows_BTC)
+    turn_BG33 = turn.reshape(num, num_placements, 3, 3)[:, placement_G]
+    # One product with 1 on the diagonal for what is left alone is faster than cutting triples out.
+    all_BCC = torch.eye(num_channels).to(windows_BTC).repeat(num, 1, 1)
+    columns_G3 = torch.tensor(columns, device=windows_BTC.device).reshape(-1, 3)
+    all_BCC[:, columns_G3[:, :, None], columns_G3[:, None, :]] = turn_BG33
+    return windows_BTC @ all_BCC.transpose(1, 2)
+
+
+def _between_knots(knots_BCK: Tensor, samples: int) -> Tensor:
+    """Straight lines between evenly spaced knots, shape (B, C, samples)."""
+    return torch.nn.functional.interpolate(knots_BCK, samples, mode="linear", align_corners=True)
+
+
+def _kept_times(share: float, windows_BTC: Tensor, generator: torch.Generator) -> Tensor:
+    """1 where a sample stays, shape (B, T, 1)."""
+    num, samples, _ = windows_BTC.shape
+    length_B1 = (uniform((num, 1), windows_BTC, generator) * (share * samples + 1)).floor_()
+    length_B1.clamp_(max=int(share * samples))
+    start_B1 = uniform((num, 1), windows_BTC, generator) * (samples - length_B1 + 1)
+    start_B1.floor_()
+    time_T = torch.arange(samples, device=windows_BTC.device)
+    is_masked_BT = (time_T >= start_B1) & (time_T < start_B1 + length_B1)
+    return (~is_masked_BT)[:, :, None].to(windows_BTC.dtype)
+
+
+def _kept_channels(
+    probability: float, channels: Sequence[str], windows_BTC: Tensor, generator: torch.Generator
+) -> Tensor:
+    """1 where a channel stays, shape (B, 1, C)."""
+    matches = [_VECTOR.fullmatch(name) for name in channels]
+    bases = [
+        name if match is None else match["base"]
+        for name, match in zip(channels, matches, strict=True)
+    ]
+    groups = list(dict.fromkeys(bases))
+    if len(groups) == 1:
+        raise RecipeError(
+            f"augmentation.channel_dropout is {probability:g}, but the channels"
+            f" ({', '.join(channels)}) are one group, and one always stays: set it to 0"
+        )
+    chance_BG = uniform((len(windows_BTC), len(groups)), windows_BTC, generator)
+    is_kept_BG = (chance_BG >= probability) | (chance_BG == chance_BG.amax(dim=1, keepdim=True))
+    is_kept_BC = is_kept_BG[:, [groups.index(base) for base in bases]]
+    return is_kept_BC[:, None].to(windows_BTC.dtype)
+
+
 def rotate_raw(windows_BTC: Tensor, rotation_deg: float, generator: torch.Generator) -> Tensor:
-    """Turn the frame of raw windows whose channels are consecutive (x, y, z) triples."""
+    """Turn raw windows whose channels are consecutive (x, y, z) triples; for `augment_raw`."""
     num, samples, channels = windows_BTC.shape
-    turn_B33 = rotation_matrices(rotation_deg, num, generator)
+    turn_B33 = rotation_matrices(rotation_deg, num, generator).to(windows_BTC)
     triples = windows_BTC.reshape(num, samples * (channels // 3), 3)
     return torch.einsum("bnj,bij->bni", triples, turn_B33).reshape(num, samples, channels)
 
 
-def perturb(windows_BTC: Tensor, config: AugmentationConfig, generator: torch.Generator) -> Tensor:
-    """Scale and jitter prepared windows."""
-    if config.scale_std > 0:
-        factor = 1 + config.scale_std * torch.randn(len(windows_BTC), 1, 1, generator=generator)
-        windows_BTC = windows_BTC * factor
-    if config.jitter_std > 0:
-        noise = torch.randn(windows_BTC.shape, generator=generator)
-        windows_BTC = windows_BTC + config.jitter_std * noise
-    return windows_BTC
+# What the loop called before `augment_prepared`.
+perturb = augment_prepared

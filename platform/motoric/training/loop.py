@@ -1,118 +1,99 @@
 """The training loop in plain torch: one worker's part of it, without Ray.
 
-In: windows, a recipe, a rank. Out: the weights to keep, and one `EpochReport` an epoch.
-Axes: B windows, T samples, C channels.
+In: examples, a recipe, a rank. Out: the weights to keep, and one `EpochReport` an epoch.
+Axes: B examples, F features, K outputs.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor, distributed, nn
-from torch.nn.functional import cross_entropy
+from numpy.typing import NDArray
+from torch import nn
 
-from motoric.artefact.preprocessing import prepare
-from motoric.core.errors import RecipeError
-from motoric.data.windows import WindowSet
 from motoric.models.catalogue import build_model, parse_config
-from motoric.training.augmentation import perturb, rotate_raw
-from motoric.training.progress import EpochReport
+from motoric.models.closed_form import ClosedFormNetwork
+from motoric.models.weights import load_weights
+from motoric.training.batches import Batches, input_shapes
+from motoric.training.examples import Examples, SplitExamples
+from motoric.training.memory import batches_that_fit
+from motoric.training.objective import Objective, num_outputs
 from motoric.training.recipe import Recipe
-from motoric.training.sampler import epoch_indices
-from motoric.training.windows import SplitWindows
-
-_EVALUATION_BATCH = 512
+from motoric.training.run import OnEpoch, Run, State, Worker, chunks_of, diverged, weights_of
+from motoric.training.solving import solve
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Worker:
-    """Which worker this is; `wrap` makes a network data-parallel and moves it to its device."""
+def make_network(recipe: Recipe, data: SplitExamples) -> nn.Module:
+    """The network of a recipe, with weights that follow from its seed alone.
 
-    rank: int = 0
-    world_size: int = 1
-    device: str = "cpu"
-    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
-
-
-State = dict[str, Tensor]
-OnEpoch = Callable[[EpochReport, State], None]
-
-
-def make_network(recipe: Recipe, data: SplitWindows) -> nn.Module:
-    """The network of a recipe, with weights that follow from its seed alone."""
+    Raises:
+        RecipeError: Its settings do not fit the inputs, or `initial_weights` does not fit it.
+    """
     torch.manual_seed(recipe.train.seed)
-    return build_model(
-        parse_config(recipe.model),
-        num_channels=data.signature.num_prepared_channels,
-        num_classes=len(data.signature.classes),
-    )
+    network = build_model(parse_config(recipe.model), input_shapes(data), num_outputs(data))
+    if recipe.initial_weights is not None:
+        load_weights(network, recipe.initial_weights)
+    return network
 
 
-def fit(recipe: Recipe, data: SplitWindows, *, worker: Worker, on_epoch: OnEpoch) -> State:
+def fit(recipe: Recipe, data: SplitExamples, *, worker: Worker, on_epoch: OnEpoch) -> State:
     """Train; return the weights of the epoch that `stopping.keep` asks for.
 
     Args:
         recipe: The recipe.
-        data: Windows and signature.
+        data: Examples and signature.
         worker: This worker.
         on_epoch: Called after each epoch with its figures and the weights to keep so far.
 
     Raises:
-        RecipeError: The loss is no longer finite, or `rotation_deg` does not fit the channels.
+        RecipeError: The loss is no longer finite, a batch does not fit the memory, or the recipe
+            does not fit the data.
     """
-    _check(recipe, data)
     network = make_network(recipe, data).to(worker.device)
-    parallel = worker.wrap(network)
+    run = Run(recipe=recipe, data=data, worker=worker, network=network)
+    if isinstance(network, ClosedFormNetwork):
+        return solve(run, network, on_epoch)
+    return _descend(run, on_epoch)
+
+
+def _descend(run: Run, on_epoch: OnEpoch) -> State:
+    """Gradient descent."""
+    recipe, worker = run.recipe, run.worker
+    parallel = worker.wrap(run.network)
     optimiser = torch.optim.AdamW(
         parallel.parameters(),
         lr=recipe.optimiser.learning_rate,
         weight_decay=recipe.optimiser.weight_decay,
     )
     batch = max(1, recipe.train.batch_size // worker.world_size)
-    steps = math.ceil(math.ceil(len(data.train) / worker.world_size) / batch)
+    steps = math.ceil(math.ceil(len(run.data.train) / worker.world_size) / batch)
     scheduler = _scheduler(recipe, optimiser, steps * recipe.train.epochs)
-    kept, best_loss, stale = _weights(network), math.inf, 0
+    steppers = _Steppers(parallel=parallel, optimiser=optimiser, scheduler=scheduler, batch=batch)
+    kept = weights_of(run.network)
     for epoch in range(recipe.train.epochs):
         started_s = time.perf_counter()
-        train_loss = _train_epoch(
-            parallel, optimiser, scheduler, recipe, data, worker=worker, epoch=epoch, batch=batch
-        )
+        train_loss = _train_epoch(run, steppers, epoch)
         elapsed_s = time.perf_counter() - started_s
-        logits_BK = logits_of(network, data.validation, data, worker.device)
-        validation_loss, accuracy = _score(logits_BK, data.validation)
-        validation_loss = _of_first_worker(validation_loss, worker.device)
-        improved = validation_loss < best_loss
-        best_loss, stale = (validation_loss, 0) if improved else (best_loss, stale + 1)
-        if improved or recipe.stopping.keep == "last":
-            kept = _weights(network)
-        report = EpochReport(
-            epoch=epoch,
-            train_loss=train_loss,
-            validation_loss=validation_loss,
-            validation_accuracy=accuracy,
-            learning_rate=float(optimiser.param_groups[0]["lr"]),
-            windows_per_s=len(data.train) / elapsed_s,
-            is_best=improved,
-        )
+        learning_rate = float(optimiser.param_groups[0]["lr"])
+        report = run.report(epoch, train_loss, learning_rate, len(run.data.train) / elapsed_s)
+        if report.is_best or recipe.stopping.keep == "last":
+            kept = weights_of(run.network)
         on_epoch(report, kept)
-        if recipe.stopping.patience is not None and stale >= recipe.stopping.patience:
+        if recipe.stopping.patience is not None and run.stale >= recipe.stopping.patience:
             break
     return kept
 
 
-def _check(recipe: Recipe, data: SplitWindows) -> None:
-    channels = data.signature.sensors.num_channels
-    if recipe.augmentation.rotation_deg > 0 and channels % 3:
-        raise RecipeError(
-            "augmentation.rotation_deg needs (x, y, z) triples, but the stream has"
-            f" {channels} channels"
-        )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Steppers:
+    parallel: nn.Module
+    optimiser: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    batch: int = field(default=1)
 
 
 def _scheduler(
@@ -125,97 +106,57 @@ def _scheduler(
     return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
 
 
-def _train_epoch(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-    recipe: Recipe,
-    data: SplitWindows,
-    *,
-    worker: Worker,
-    epoch: int,
-    batch: int,
-) -> float:
-    """One pass over this worker's windows; returns the mean loss."""
-    network.train()
-    indices = epoch_indices(
-        len(data.train),
-        seed=recipe.train.seed,
-        epoch=epoch,
-        rank=worker.rank,
-        world_size=worker.world_size,
-    )
-    generator = torch.Generator().manual_seed(
-        int(np.random.SeedSequence([recipe.train.seed, epoch, worker.rank]).generate_state(1)[0])
-    )
+def _train_epoch(run: Run, steppers: _Steppers, epoch: int) -> float:
+    """One pass over this worker's examples; returns the mean loss."""
+    run.network.train()
+    indices, generator = run.indices(epoch), run.generator(epoch)
     losses = []
-    for first in range(0, len(indices), batch):
-        chosen = indices[first : first + batch]
-        inputs_BTC = _batch(recipe, data, chosen, generator).to(worker.device)
-        labels_B = torch.from_numpy(data.train.labels_B[chosen]).to(worker.device)
-        loss = cross_entropy(
-            network(inputs_BTC), labels_B, label_smoothing=recipe.train.label_smoothing
-        )
-        if not torch.isfinite(loss):
-            raise RecipeError(
-                f"the loss is {loss.item()} in epoch {epoch}, step {first // batch}: lower"
-                f" optimiser.learning_rate (now {recipe.optimiser.learning_rate:g})"
-            )
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.optimiser.max_grad_norm)
-        optimiser.step()
-        scheduler.step()
-        losses.append(loss.item())
+    for step, first in enumerate(range(0, len(indices), steppers.batch)):
+        chosen = indices[first : first + steppers.batch]
+        with batches_that_fit(len(chosen), run.worker.device):
+            losses.append(_step(run, steppers, chosen, generator, place=(epoch, step)))
+        if step == 0:
+            run.limit.check(f"step {step} of epoch {epoch}")
+    run.limit.check(f"epoch {epoch}")
+    # The last step may have spoilt what its own loss did not show yet.
+    if not all(bool(item.isfinite().all()) for item in run.network.parameters()):
+        raise diverged(run, math.nan, f"epoch {epoch}, step {len(losses) - 1}", epoch)
     return float(np.mean(losses))
 
 
-def _batch(
-    recipe: Recipe, data: SplitWindows, chosen: np.ndarray, generator: torch.Generator
-) -> Tensor:
-    raw_BTC = torch.from_numpy(data.train.windows_BTC[chosen])
-    if recipe.augmentation.rotation_deg > 0:
-        raw_BTC = rotate_raw(raw_BTC, recipe.augmentation.rotation_deg, generator)
-    prepared_BTC = _prepared(raw_BTC.numpy(), data)
-    return perturb(prepared_BTC, recipe.augmentation, generator)
+def _step(
+    run: Run,
+    steppers: _Steppers,
+    chosen: NDArray[np.int64],
+    generator: torch.Generator,
+    *,
+    place: tuple[int, int],
+) -> float:
+    """One step of the optimiser; returns the loss."""
+    batch = run.batches.training(run.data.train, chosen, generator)
+    outputs = steppers.parallel(*batch.inputs)
+    loss = run.objective.loss(outputs, batch.targets_B, batch.windows_BTC)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise diverged(run, value, f"epoch {place[0]}, step {place[1]}", place[0])
+    steppers.optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(steppers.parallel.parameters(), run.recipe.optimiser.max_grad_norm)
+    steppers.optimiser.step()
+    steppers.scheduler.step()
+    return value
 
 
-def _prepared(raw_BTC: np.ndarray, data: SplitWindows) -> Tensor:
-    signature = data.signature
-    return torch.from_numpy(prepare(raw_BTC, signature.preprocessing, signature.sensors))
-
-
-def logits_of(network: nn.Module, windows: WindowSet, data: SplitWindows, device: str) -> Tensor:
-    """Logits of all windows, shape (B, num_classes), on the CPU."""
+def predict_examples(
+    network: nn.Module, recipe: Recipe, data: SplitExamples, examples: Examples, device: str = "cpu"
+) -> NDArray[np.float32]:
+    """Probabilities, values or quantiles of examples, shape (B, K)."""
+    batches, objective = Batches(recipe, data, device), Objective(recipe, data)
     network.eval()
     parts = []
     with torch.no_grad():
-        for first in range(0, len(windows), _EVALUATION_BATCH):
-            raw_BTC = windows.windows_BTC[first : first + _EVALUATION_BATCH]
-            prepared_BTC = _prepared(raw_BTC, data)
-            parts.append(network(prepared_BTC.to(device)).cpu())
-    return torch.cat(parts)
-
-
-def _score(logits_BK: Tensor, windows: WindowSet) -> tuple[float, float]:
-    labels_B = torch.from_numpy(windows.labels_B)
-    accuracy = (logits_BK.argmax(dim=1) == labels_B).float().mean().item()
-    return cross_entropy(logits_BK, labels_B).item(), accuracy
-
-
-def _of_first_worker(value: float, device: str) -> float:
-    """The value that the first worker has, so that all come to the same decisions.
-
-    Weights are equal on all workers, but the running statistics of normalisation layers are not.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    distributed.broadcast(shared, src=0)
-    return float(shared.item())
-
-
-def _weights(network: nn.Module) -> State:
-    return {
-        name: copy.deepcopy(value.detach().cpu()) for name, value in network.state_dict().items()
-    }
+        for chosen in chunks_of(examples, recipe):
+            batch = batches.plain(examples, chosen)
+            parts.append(objective.head(network(*batch.inputs), batch.windows_BTC).cpu())
+    predicted_BK: NDArray[np.float32] = torch.cat(parts).numpy()
+    return predicted_BK

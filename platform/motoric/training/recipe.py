@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,113 +20,75 @@ from pydantic import (
 )
 
 from motoric.artefact.signature import Step
+from motoric.artefact.timeline import TimelineSettings
+from motoric.core import storage
 from motoric.core.errors import NotFoundError, RecipeError, UserError
 from motoric.core.releases import check_model_name
 from motoric.core.settings import describe
-from motoric.models.catalogue import parse_config
-from motoric.training.augmentation import AugmentationConfig
+from motoric.models.catalogue import model_kind, parse_config
+from motoric.training.augmentation import SensorAugmentation
+from motoric.training.clip_augmentation import ClipAugmentation
+from motoric.training.split_config import LeakingSplit, SplitConfig, SubjectSplit
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SubjectSplit(_Part):
-    """Whole subjects are held out, drawn with `seed` unless they are named."""
+class ChannelTarget(_Part):
+    """A channel of the windows' stream: its mean over the window, or its value later (forecast)."""
 
-    kind: Literal["by_subject"] = "by_subject"
-    num_test_subjects: int = Field(default=3, ge=1)
-    num_validation_subjects: int = Field(default=1, ge=1)
-    test_subjects: tuple[str, ...] = ()
-    validation_subjects: tuple[str, ...] = ()
-    seed: int = Field(default=0, ge=0)
+    channel: str
 
 
-class GroupKFoldSplit(_Part):
-    """Subjects are divided into folds; a run tests one of them, `num_folds` runs test everybody."""
+class MetadataTarget(_Part):
+    """A column of the recordings' metadata that holds a number."""
 
-    kind: Literal["group_k_fold"] = "group_k_fold"
-    num_folds: int = Field(default=5, ge=2, le=1000)
-    fold: int = Field(default=0, ge=0, description="the fold that is tested, from 0")
-    num_validation_subjects: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _check_fold(self) -> GroupKFoldSplit:
-        if self.fold >= self.num_folds:
-            raise ValueError(
-                f"fold is {self.fold}, but the {self.num_folds} folds count from 0 to"
-                f" {self.num_folds - 1}"
-            )
-        return self
+    metadata: str
+    unit: str = ""
 
 
-class LeaveOneOutSplit(_Part):
-    """One subject is tested; a run for each of them tests everybody."""
-
-    kind: Literal["leave_one_out"] = "leave_one_out"
-    test_subject: str = Field(min_length=1)
-    num_validation_subjects: int = Field(default=1, ge=1)
-    seed: int = Field(default=0, ge=0)
-
-
-class LeakingSplit(_Part):
-    """Windows are drawn whoever they are of: windows of one person land on both sides.
-
-    Overlapping windows of one movement do too. The accuracy says how well the model knows people
-    it has seen, and means nothing for new people.
-    """
-
-    kind: Literal["random_windows_leaking_subjects"] = "random_windows_leaking_subjects"
-    test_share: float = Field(default=0.2, gt=0, lt=1)
-    validation_share: float = Field(default=0.1, gt=0, lt=1)
-    seed: int = Field(default=0, ge=0)
-
-    @model_validator(mode="after")
-    def _check_shares(self) -> LeakingSplit:
-        if self.test_share + self.validation_share >= 1:
-            raise ValueError(
-                f"test_share {self.test_share} and validation_share {self.validation_share} leave"
-                " nothing for training: together they must be below 1"
-            )
-        return self
-
-
-_SPLIT_KINDS = ("by_subject", "group_k_fold", "leave_one_out", "random_windows_leaking_subjects")
-_RANDOM_KINDS = ("random", "random_split", "random_windows")
-
-
-def _check_kind(value: object) -> object:
-    """The kind may be left out; one that would leak without saying so is refused."""
-    if not isinstance(value, dict):
-        return value
-    kind = value.get("kind", "by_subject")
-    if kind in _RANDOM_KINDS:
-        raise ValueError(
-            f"kind {kind!r} would put windows of one person into training and into test, so the"
-            " accuracy would say nothing about new people: use by_subject, group_k_fold or"
-            " leave_one_out; if that is what you want, name the kind by what it does:"
-            " random_windows_leaking_subjects"
-        )
-    if kind not in _SPLIT_KINDS:
-        raise ValueError(f"kind is {kind!r}; there are: {', '.join(_SPLIT_KINDS)}")
-    return {**value, "kind": kind}
-
-
-SplitConfig = Annotated[
-    SubjectSplit | GroupKFoldSplit | LeaveOneOutSplit | LeakingSplit,
-    Field(discriminator="kind"),
-    BeforeValidator(_check_kind),
-]
+Target = Literal["label"] | ChannelTarget | MetadataTarget
 
 
 class WindowConfig(_Part):
     """Windows of one stream of the dataset."""
 
     stream: str = "imu"
-    length_s: float = Field(default=4.0, gt=0, le=600)
-    hop_s: float = Field(default=1.0, gt=0, le=600)
+    length_s: float = Field(default=4.0, gt=0, le=3600)
+    hop_s: float = Field(default=1.0, gt=0, le=3600)
     channels: tuple[str, ...] = Field(default=(), description="in this order; by default all")
+    span: Literal["window", "annotation"] = Field(
+        default="window",
+        description="annotation: one window for each annotated interval, from its middle; where the"
+        " interval is shorter than length_s, its first and last samples are repeated",
+    )
+
+
+class ClipConfig(_Part):
+    """Clips of the recordings' video; see `motoric.data.video.clips.ClipSpec`."""
+
+    num_frames: int = Field(default=16, ge=1, le=1024)
+    height: int = Field(default=112, ge=8, le=4096, description="pixels")
+    width: int = Field(default=112, ge=8, le=4096, description="pixels")
+    resize: Literal["crop", "stretch"] = "crop"
+    region: tuple[float, float, float, float] = Field(
+        default=(0.0, 0.0, 1.0, 1.0),
+        description="part of the picture: top, left, bottom, right, in shares of height and width;"
+        " for a camera that stands still",
+    )
+    colour: Literal["rgb", "grey"] = "rgb"
+    rate_hz: float | None = Field(
+        default=None, gt=0, description="frames a second; by default spread over the whole span"
+    )
+    length_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=600,
+        description="length of a span; by default one clip an annotation. With `window` it follows"
+        " the windows and must be left out",
+    )
+    hop_s: float | None = Field(default=None, gt=0, le=600)
 
 
 class PreprocessingConfig(_Part):
@@ -173,8 +134,16 @@ class TrainConfig(_Part):
     """Length and batches of the run."""
 
     epochs: int = Field(default=15, ge=1, le=100_000)
-    batch_size: int = Field(default=64, ge=1, description="windows a step, over all workers")
+    batch_size: int = Field(default=64, ge=1, description="examples a step, over all workers")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        default="none",
+        description="of the loss: balanced weighs each class by the inverse of its share of the"
+        " training windows; a mapping names weights of labels, 1 for those it leaves out",
+    )
+    auxiliary_weight: float = Field(
+        default=0.3, ge=0, le=10, description="weight of a network's auxiliary outputs, each"
+    )
     seed: int = Field(default=0, ge=0)
 
 
@@ -184,9 +153,24 @@ class ResourcesConfig(_Part):
     num_workers: int = Field(default=1, ge=1, le=4096)
     cpus_per_worker: float = Field(default=1, gt=0)
     gpus_per_worker: float = Field(default=0, ge=0)
+    memory_gib_per_worker: float | None = Field(
+        default=None,
+        gt=0,
+        description="asked of Ray, and never exceeded: a run that needs more ends",
+    )
     labels: dict[str, float] = Field(
         default_factory=dict, description="custom Ray resources a worker needs, by name"
     )
+
+    @property
+    def of_worker(self) -> dict[str, float]:
+        """What a worker asks of Ray, by the names of Ray's resources; memory in bytes."""
+        found = {"CPU": self.cpus_per_worker, **self.labels}
+        if self.gpus_per_worker > 0:
+            found["GPU"] = self.gpus_per_worker
+        if self.memory_gib_per_worker is not None:
+            found["memory"] = self.memory_gib_per_worker * 2**30
+        return found
 
 
 class StoppingConfig(_Part):
@@ -224,37 +208,124 @@ class Recipe(_Part):
 
     version: Literal[1]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    task: Literal["classify"] = "classify"
-    target: Literal["label"] = "label"
+    task: Literal["classify", "regress", "forecast"] = "classify"
+    target: Target = "label"
+    labels: tuple[str, ...] = Field(
+        default=(), description="to tell apart; by default all there are"
+    )
+    horizon_s: float | None = Field(
+        default=None, gt=0, le=86_400, description="how far ahead a forecast looks"
+    )
+    quantiles: tuple[float, ...] = Field(
+        default=(0.1, 0.5, 0.9), min_length=1, description="of a forecast; 0.5 among them"
+    )
     dataset: str = Field(description="URI; a relative one lies under the platform's storage")
+    where: dict[str, str] = Field(
+        default_factory=dict, description="only recordings with these values in their metadata"
+    )
     split: SplitConfig = SubjectSplit()
-    window: WindowConfig = WindowConfig()
+    window: WindowConfig | None = None
+    clip: ClipConfig | None = None
     preprocessing: PreprocessingConfig = PreprocessingConfig()
-    augmentation: AugmentationConfig = AugmentationConfig()
+    augmentation: SensorAugmentation = SensorAugmentation()
+    clip_augmentation: ClipAugmentation = ClipAugmentation()
     model: Annotated[dict[str, Any], Field(min_length=1)]
+    initial_weights: str | None = Field(
+        default=None,
+        description="local path or URI of a .safetensors or .pt state dict to start from",
+    )
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
     strategy: Literal["ddp"] = "ddp"
     resources: ResourcesConfig = ResourcesConfig()
     stopping: StoppingConfig = StoppingConfig()
+    timeline: TimelineSettings = TimelineSettings()
     tracking: TrackingConfig = TrackingConfig()
     registry: RegistryConfig | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _default_window(cls, content: Any) -> Any:
+        """Without any input there are windows of the default stream."""
+        if isinstance(content, dict) and not content.get("window") and not content.get("clip"):
+            return {**content, "window": {}}
+        return content
+
     @model_validator(mode="after")
-    def _check_model(self) -> Recipe:
+    def _check(self) -> Recipe:
         try:
             parse_config(self.model)
+            self._check_model()
         except RecipeError as error:
             raise ValueError(error.message) from error
+        self._check_task()
+        if self.window is not None and self.clip is not None and self.clip.length_s is not None:
+            raise ValueError("clip.length_s: with `window`, clips span the windows: leave it out")
+        if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
+            self._check_no_validation()
         return self
+
+    def _check_model(self) -> None:
+        name, takes = self.model["name"], model_kind(self.model["name"]).takes
+        parts = (("window", "sensors"), ("clip", "clip"))
+        for part, modality in parts:
+            if getattr(self, part) is None and modality in takes:
+                raise RecipeError(f"model {name!r} takes {modality}: the recipe needs `{part}:`")
+        for part, modality in parts:
+            if getattr(self, part) is not None and modality not in takes:
+                raise RecipeError(
+                    f"model {name!r} takes no {modality}: leave `{part}:` out, or choose a model"
+                    " that takes it"
+                )
+
+    def _check_task(self) -> None:
+        if (self.task == "classify") != (self.target == "label"):
+            raise ValueError(
+                f"task {self.task} does not fit target {self.target!r}: classify takes `label`,"
+                " regress and forecast take {channel: NAME} or, regress alone, {metadata: NAME}"
+            )
+        if self.task == "forecast":
+            if not isinstance(self.target, ChannelTarget) or self.horizon_s is None:
+                raise ValueError("a forecast needs target: {channel: NAME} and horizon_s")
+            if 0.5 not in self.quantiles or list(self.quantiles) != sorted(set(self.quantiles)):
+                raise ValueError("quantiles must rise and hold 0.5, the median")
+            if not 0 < self.quantiles[0] <= self.quantiles[-1] < 1:
+                raise ValueError("quantiles must lie between 0 and 1")
+        if self.task != "classify" and (
+            self.train.class_weights != "none" or self.train.label_smoothing > 0
+        ):
+            raise ValueError(
+                f"train.class_weights and train.label_smoothing are of classes: task"
+                f" {self.task} has none"
+            )
+        if self.task != "forecast" and self.horizon_s is not None:
+            raise ValueError(f"horizon_s is for forecasts, the task is {self.task}")
+        if self.task != "classify" and (self.window is None or self.window.span != "window"):
+            raise ValueError(f"task {self.task} needs `window:` with span: window")
+
+    def _check_no_validation(self) -> None:
+        if self.stopping.keep == "best" or self.stopping.patience is not None:
+            raise ValueError(
+                "split.num_validation_subjects is 0, so there is nothing to choose an epoch by: set"
+                " stopping.keep to last, and leave stopping.patience out"
+            )
 
     @property
     def tested_on(self) -> str:
         """Whom the test windows are of, in words for reports."""
         if isinstance(self.split, LeakingSplit):
             return "people that training saw too (this split leaks)"
+        if self.split.by == "recording":
+            return "recordings never seen in training"
         return "people never seen in training"
+
+    @field_validator("initial_weights")
+    @classmethod
+    def _is_absolute(cls, place: str | None) -> str | None:
+        if place is not None and not storage.is_absolute(place):
+            raise ValueError(f"{place!r}: workers run elsewhere, so write a whole path or a URI")
+        return place
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""

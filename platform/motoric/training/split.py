@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from motoric.core.errors import DatasetError, RecipeError
 from motoric.data.recording import UNKNOWN_SUBJECT
-from motoric.training.recipe import (
+from motoric.training.split_config import (
     GroupKFoldSplit,
     LeakingSplit,
     LeaveOneOutSplit,

@@ -26,10 +26,12 @@ from safetensors.torch import load_file, save_file
 from motoric.core import storage
 from motoric.core.errors import MotoricError, PlatformError, RecipeError
 from motoric.data.dataset import open_dataset
-from motoric.training.loop import State, Worker, fit
+from motoric.training.loop import fit
+from motoric.training.partition import load_split
 from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
-from motoric.training.windows import load_windows
+from motoric.training.run import State, Worker
+from motoric.training.system import SystemSampler
 
 _WEIGHTS, _EPOCHS = "weights.safetensors", "epochs.json"
 
@@ -78,9 +80,7 @@ def train(
     needed = recipe.resources
     if not can_grow:
         _check_cluster(recipe)
-    per_worker = {"CPU": needed.cpus_per_worker, **needed.labels}
-    if needed.gpus_per_worker > 0:
-        per_worker["GPU"] = needed.gpus_per_worker
+    per_worker = recipe.resources.of_worker
     filesystem, path = storage.filesystem(storage.join(storage_uri, "runs"))
     filesystem.create_dir(path, recursive=True)
     progress: Queue = Queue(actor_options={"num_cpus": 0})
@@ -110,7 +110,12 @@ def train(
     except MotoricError:
         raise
     except Exception as error:  # Ray wraps what workers raise in several classes
-        _raise_user_error(errors)
+        _raise_user_error(errors, storage.join(storage_uri, "runs", run_id))
+        if "OutOfMemory" in str(error):
+            raise RecipeError(
+                "Ray ended a worker because its node ran out of memory: lower train.batch_size,"
+                " clip.height, clip.width or clip.num_frames, or resources.num_workers"
+            ) from error
         raise PlatformError(f"training failed: {error}") from error
     finally:
         progress.shutdown(force=True)
@@ -130,12 +135,7 @@ def train(
 def _check_cluster(recipe: Recipe) -> None:
     """Refuse a recipe that no node of a fixed cluster can carry, instead of waiting for ever."""
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    wanted = {
-        "CPU": recipe.resources.cpus_per_worker,
-        "GPU": recipe.resources.gpus_per_worker,
-        **recipe.resources.labels,
-    }
-    for name, amount in wanted.items():
+    for name, amount in recipe.resources.of_worker.items():
         needed, there = amount * recipe.resources.num_workers, total.get(name, 0.0)
         if needed > there:
             raise RecipeError(
@@ -180,9 +180,9 @@ def _follow(progress: Queue, on_epoch: OnEpoch, errors: list[str]) -> Iterator[N
         raise failures[0]
 
 
-def _raise_user_error(errors: list[str]) -> None:
+def _raise_user_error(errors: list[str], folder_uri: str) -> None:
     if errors:
-        raise RecipeError(errors[0])
+        raise RecipeError(f"{errors[0]} (checkpoints, if there are any, lie in {folder_uri})")
 
 
 def _worker_loop(config: dict[str, Any]) -> None:
@@ -209,15 +209,19 @@ def _worker_loop(config: dict[str, Any]) -> None:
             (Path(folder) / _EPOCHS).write_text(rows)
             ray.train.report(asdict(epoch), checkpoint=ray.train.Checkpoint.from_directory(folder))
 
+    sampler = SystemSampler(with_gpu=recipe.resources.gpus_per_worker > 0)
     try:
-        data = load_windows(recipe, open_dataset(config["dataset_uri"]))
+        data = load_split(recipe, open_dataset(config["dataset_uri"]))
         worker = Worker(
             rank=rank,
             world_size=world_size,
             device=str(device),
             wrap=ray.train.torch.prepare_model,
+            sample_system=sampler.sample,
         )
         fit(recipe, data, worker=worker, on_epoch=report)
     except MotoricError as error:
         progress.put(("error", error.message))
         raise
+    finally:
+        sampler.close()

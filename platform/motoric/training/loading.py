@@ -1,0 +1,153 @@
+"""From a recipe and its dataset to examples, all in memory.
+
+Axes: B examples, T samples, C channels.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motoric.artefact.signature import ClassesOutput, QuantilesOutput, SensorInput
+from motoric.core.errors import DatasetError, RecipeError
+from motoric.data.dataset import Dataset
+from motoric.data.windows import WindowSet, cut_windows
+from motoric.training.clip_loading import load_clips
+from motoric.training.examples import SENSORS, Examples
+from motoric.training.inputs import ModelInputs
+from motoric.training.recipe import MetadataTarget, Recipe
+
+logger = logging.getLogger(__name__)
+
+
+def load_examples(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> Examples:
+    """Read every example of the recordings that the recipe chooses.
+
+    Raises:
+        DatasetError: There is not one, a recording lacks a channel, or a video cannot be read.
+        RecipeError: Metadata that is to be predicted is no number.
+    """
+    windows = None
+    if inputs.sensors is not None:
+        windows = _windows(recipe, dataset, inputs, inputs.sensors)
+    if inputs.clip is not None:
+        return load_clips(dataset, inputs, inputs.clip, windows)
+    assert windows is not None, "a recipe has an input"
+    examples = _of_windows(inputs, windows)
+    if isinstance(recipe.target, MetadataTarget):
+        return _with_metadata(examples, inputs, recipe.target.metadata)
+    return examples
+
+
+def _windows(
+    recipe: Recipe, dataset: Dataset, inputs: ModelInputs, sensors: SensorInput
+) -> WindowSet:
+    """Raw windows; of a channel's target, the last column, and of a forecast the time ahead too."""
+    assert recipe.window is not None
+    output = inputs.output
+    chosen = {outline.recording_id for outline in inputs.outlines}
+    names = [channel.name for channel in sensors.channels]
+    target = [] if isinstance(output, ClassesOutput) else [output.of]
+    if isinstance(recipe.target, MetadataTarget):
+        target = []
+    wanted = {*names, *target}
+    with_channels: list[str] = []
+    without_stream, lacking = 0, 0
+    for row in dataset.recordings_table().to_pylist():
+        if row["recording_id"] not in chosen:
+            continue
+        there = {
+            channel["name"]
+            for item in row["streams"]
+            if item["stream"] == sensors.name
+            for channel in item["channels"]
+        }
+        if there and not wanted <= there:
+            lacking += 1
+        elif there:
+            with_channels.append(row["recording_id"])
+        else:
+            without_stream += 1
+    if without_stream and not sensors.optional:
+        logger.warning(
+            "%d recording(s) have no stream %r and are left out", without_stream, sensors.name
+        )
+    if lacking:
+        listed = ", ".join(dict.fromkeys([*names, *target]))
+        logger.warning("%d recording(s) lack a channel of %s and are left out", lacking, listed)
+        if not with_channels:
+            raise DatasetError(
+                f"no recording has all channels of {listed}: name those that recordings share in"
+                " window.channels"
+            )
+    ahead_s = output.horizon_s if isinstance(output, QuantilesOutput) else 0.0
+    return cut_windows(
+        dataset.recordings(recording_ids=with_channels),
+        stream_name=sensors.name,
+        rate_hz=sensors.rate_hz,
+        length_s=sensors.length_s + ahead_s,
+        hop_s=sensors.hop_s,
+        classes=inputs.classes or None,
+        context_s=sensors.context_s,
+        max_gap_s=recipe.preprocessing.max_gap_s,
+        channels=[*names, *target],
+        resample=recipe.preprocessing.rate_hz is not None,
+        span=sensors.span,
+    )
+
+
+def _of_windows(inputs: ModelInputs, windows: WindowSet) -> Examples:
+    """Windows as examples: targets come from the columns and samples beside the inputs."""
+    assert inputs.sensors is not None
+    values_BTC = windows.windows_BTC
+    targets_B: NDArray[np.int64] | NDArray[np.float32] = windows.labels_B
+    persistence_B, end_s_B = None, windows.end_s_B
+    num_inputs, num_samples = inputs.sensors.num_channels, inputs.sensors.num_input_samples
+    if not isinstance(inputs.output, ClassesOutput):
+        target_BT = values_BTC[:, :, -1]
+        own_BT = target_BT[:, inputs.sensors.num_context_samples : num_samples]
+        if isinstance(inputs.output, QuantilesOutput):
+            targets_B, persistence_B = target_BT[:, -1].copy(), own_BT[:, -1].copy()
+            end_s_B = windows.start_s_B + inputs.sensors.length_s
+        else:
+            targets_B = own_BT.mean(axis=1)
+        values_BTC = np.ascontiguousarray(values_BTC[:, :num_samples, :num_inputs])
+    present_B2 = np.zeros((len(values_BTC), 2), dtype=np.bool_)
+    present_B2[:, SENSORS] = True
+    return Examples(
+        windows_BTC=values_BTC,
+        clips_BTHWC=None,
+        present_B2=present_B2,
+        targets_B=targets_B,
+        persistence_B=persistence_B,
+        subjects=windows.subjects,
+        recording_ids=windows.recording_ids,
+        start_s_B=windows.start_s_B,
+        end_s_B=end_s_B,
+        classes=windows.classes,
+    )
+
+
+def _with_metadata(examples: Examples, inputs: ModelInputs, key: str) -> Examples:
+    values: dict[str, float] = {}
+    for outline in inputs.outlines:
+        text = outline.metadata.get(key)
+        try:
+            value = float(text) if text is not None else np.nan
+        except ValueError as error:
+            raise RecipeError(
+                f"target.metadata {key!r} of {outline.recording_id} is {text!r}, which is no number"
+            ) from error
+        if np.isfinite(value):
+            values[outline.recording_id] = value
+    if not values:
+        raise RecipeError(f"target.metadata is {key!r}, but no recording has it")
+    if len(values) < len(inputs.outlines):
+        num_lacking = len(inputs.outlines) - len(values)
+        logger.warning("%d recording(s) have no metadata %r and are left out", num_lacking, key)
+    known = examples.of_recordings(list(values))
+    targets_B = np.array([values[name] for name in known.recording_ids], dtype=np.float32)
+    return replace(known, targets_B=targets_B)

@@ -1,0 +1,163 @@
+"""One worker's part of a training run: what gradient descent and solving share.
+
+Axes: B examples, K outputs.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed, nn
+
+from motoric.core.errors import RecipeError
+from motoric.training.batches import Batches
+from motoric.training.examples import Examples, SplitExamples
+from motoric.training.memory import MemoryLimit, batches_that_fit
+from motoric.training.objective import Objective
+from motoric.training.progress import EpochReport
+from motoric.training.recipe import Recipe
+from motoric.training.sampler import epoch_indices
+
+EVALUATION_BATCH = 256
+_EVALUATION_CLIPS = 32
+
+State = dict[str, Tensor]
+OnEpoch = Callable[[EpochReport, State], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """Which worker this is.
+
+    Attributes:
+        rank: From 0.
+        world_size: Workers in all.
+        device: Where the network is.
+        wrap: Makes a network data-parallel and moves it to its device.
+        sample_system: Figures of this process, once an epoch.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    device: str = "cpu"
+    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
+    sample_system: Callable[[], dict[str, float]] = dict
+
+
+class Run:
+    """What the parts of a training run share."""
+
+    def __init__(
+        self, *, recipe: Recipe, data: SplitExamples, worker: Worker, network: nn.Module
+    ) -> None:
+        self.recipe = recipe
+        self.data = data
+        self.worker = worker
+        self.network = network
+        self.batches = Batches(recipe, data, worker.device)
+        self.objective = Objective(recipe, data)
+        self.limit = MemoryLimit(recipe.resources.memory_gib_per_worker)
+        self.limit.check("reading the examples")
+        self.best_loss, self.stale = math.inf, 0
+
+    def report(
+        self, epoch: int, train_loss: float, learning_rate: float, windows_per_s: float
+    ) -> EpochReport:
+        """Validate and put an epoch's figures together."""
+        loss, score, improved = None, None, False
+        if len(self.data.validation):
+            loss, score = self.validate()
+            if not math.isfinite(loss):
+                raise diverged(self, loss, f"epoch {epoch}, validation", epoch)
+            loss = _of_first_worker(loss, self.worker.device)
+            improved = loss < self.best_loss
+            self.best_loss, self.stale = (loss, 0) if improved else (self.best_loss, self.stale + 1)
+        return EpochReport(
+            epoch=epoch,
+            train_loss=train_loss,
+            validation_loss=loss,
+            validation_score=score,
+            score_name=self.objective.score_name,
+            learning_rate=learning_rate,
+            windows_per_s=windows_per_s,
+            is_best=improved,
+            system=self.worker.sample_system(),
+        )
+
+    def validate(self) -> tuple[float, float]:
+        """Loss and score on the validation part, without augmentation."""
+        examples = self.data.validation
+        losses, predicted = [], []
+        self.network.eval()
+        with torch.no_grad():
+            for chosen in chunks_of(examples, self.recipe):
+                with batches_that_fit(len(chosen), self.worker.device):
+                    batch = self.batches.plain(examples, chosen)
+                    outputs_BK = self.network(*batch.inputs)
+                loss = self.objective.loss(outputs_BK, batch.targets_B, batch.windows_BTC)
+                losses.append(loss.item() * len(chosen))
+                predicted.append(self.objective.head(outputs_BK, batch.windows_BTC).cpu())
+        score = self.objective.score(torch.cat(predicted), torch.from_numpy(examples.targets_B))
+        return sum(losses) / len(examples), score
+
+    def generator(self, epoch: int) -> torch.Generator:
+        """Randomness of one worker's epoch; torch's own generator is set alike, for dropout."""
+        seeds = np.random.SeedSequence([self.recipe.train.seed, epoch, self.worker.rank])
+        seed = int(seeds.generate_state(1)[0])
+        torch.manual_seed(seed)
+        return torch.Generator().manual_seed(seed)
+
+    def indices(self, epoch: int) -> NDArray[np.int64]:
+        """The training examples of this worker, shuffled."""
+        return epoch_indices(
+            len(self.data.train),
+            seed=self.recipe.train.seed,
+            epoch=epoch,
+            rank=self.worker.rank,
+            world_size=self.worker.world_size,
+        )
+
+
+def diverged(run: Run, value: float, place: str, epoch: int) -> RecipeError:
+    """The error of a loss that is no longer a number; `place` says where, as a reader counts."""
+    last = f"the checkpoint of epoch {epoch - 1} is kept" if epoch else "no epoch was finished"
+    return RecipeError(
+        f"the loss is {value} in {place}: lower optimiser.learning_rate (now"
+        f" {run.recipe.optimiser.learning_rate:g}) or optimiser.max_grad_norm (now"
+        f" {run.recipe.optimiser.max_grad_norm:g}); {last}"
+    )
+
+
+def chunks_of(examples: Examples, recipe: Recipe) -> list[NDArray[np.int64]]:
+    """Batches for evaluation: what trains in a batch fits without gradients too."""
+    most = EVALUATION_BATCH if examples.clips_BTHWC is None else _EVALUATION_CLIPS
+    size = min(most, 2 * recipe.train.batch_size)
+    return [
+        np.arange(first, min(first + size, len(examples)))
+        for first in range(0, len(examples), size)
+    ]
+
+
+def weights_of(network: nn.Module) -> State:
+    """A copy of a network's weights, on the CPU."""
+    return {
+        name: copy.deepcopy(value.detach().cpu()) for name, value in network.state_dict().items()
+    }
+
+
+def _of_first_worker(value: float, device: str) -> float:
+    """The value that the first worker has, so that all come to the same decisions.
+
+    Weights are equal on all workers, but the running statistics of normalisation layers are not.
+    """
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return value
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    distributed.broadcast(shared, src=0)
+    return float(shared.item())

@@ -1,0 +1,106 @@
+"""Fitting a network whose head is solved instead of descended to.
+
+Axes: B examples, N training examples of all passes, F features, K outputs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from motoric.core.errors import RecipeError
+from motoric.models.closed_form import ClosedFormNetwork
+from motoric.models.heads import ValueHead
+from motoric.training.augmentation import SensorAugmentation
+from motoric.training.examples import Examples
+from motoric.training.memory import batches_that_fit
+from motoric.training.run import EVALUATION_BATCH, OnEpoch, Run, State, chunks_of, weights_of
+
+logger = logging.getLogger(__name__)
+
+
+def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
+    """Fit a network whose head is solved: an epoch is a pass with augmentation of its own.
+
+    The first pass sees the examples as they are, so that without augmentation one is enough.
+    """
+    recipe = run.recipe
+    if run.worker.world_size > 1:
+        raise RecipeError(
+            f"model {recipe.model['name']!r} is solved by one worker: set resources.num_workers to"
+            f" 1 (now {run.worker.world_size})"
+        )
+    if recipe.train.class_weights != "none" or recipe.train.label_smoothing > 0:
+        logger.warning(
+            "model %r is solved, not descended to: train.class_weights and train.label_smoothing"
+            " change nothing",
+            recipe.model["name"],
+        )
+    # Without augmentation a second pass would see the same again.
+    is_augmented = recipe.augmentation != SensorAugmentation()
+    num_passes = recipe.train.epochs if is_augmented else 1
+    started_s = time.perf_counter()
+    train = run.data.train
+    features: list[Tensor] = []
+    targets: list[Tensor] = []
+    groups: list[Tensor] = []
+    subject_B = np.unique(train.subjects, return_inverse=True)[1]
+    network.eval()
+    with torch.no_grad():
+        for epoch in range(num_passes):
+            generator = run.generator(epoch)
+            for chosen in chunks_of(train, recipe):
+                with batches_that_fit(len(chosen), run.worker.device):
+                    batch = (
+                        run.batches.plain(train, chosen)
+                        if epoch == 0
+                        else run.batches.training(train, chosen, generator)
+                    )
+                    if not features:
+                        sample = np.sort(run.indices(0)[:EVALUATION_BATCH])
+                        windows = run.batches.plain(train, sample).inputs[0]
+                        network.initialise(windows, generator)
+                    features.append(network.features(batch.inputs[0]))
+                targets.append(batch.targets_B)
+                groups.append(torch.from_numpy(subject_B[chosen]))
+                run.limit.check(f"pass {epoch}")
+        # The penalty is chosen by leaving whole people out, as new people will be.
+        network.solve(
+            torch.cat(features),
+            _solved_targets(run, torch.cat(targets)),
+            groups_N=torch.cat(groups) if len(set(train.subjects)) > 1 else None,
+        )
+    loss = _mean_loss(run, train)
+    elapsed_s = time.perf_counter() - started_s
+    report = run.report(0, loss, 0.0, len(train) * num_passes / elapsed_s)
+    kept = weights_of(network)
+    on_epoch(report, kept)
+    return kept
+
+
+def _solved_targets(run: Run, targets_B: Tensor) -> Tensor:
+    if run.objective.is_classes:
+        return targets_B
+    if run.recipe.task == "forecast":
+        raise RecipeError(
+            f"model {run.recipe.model['name']!r} gives no quantiles: choose another for a forecast"
+        )
+    head = run.objective.head
+    assert isinstance(head, ValueHead)
+    return (targets_B[:, None] - head.mean) / head.std
+
+
+def _mean_loss(run: Run, examples: Examples) -> float:
+    total = 0.0
+    with torch.no_grad():
+        for chosen in chunks_of(examples, run.recipe):
+            batch = run.batches.plain(examples, chosen)
+            loss = run.objective.loss(
+                run.network(*batch.inputs), batch.targets_B, batch.windows_BTC
+            )
+            total += loss.item() * len(chosen)
+    return total / len(examples)
