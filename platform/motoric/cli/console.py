@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +20,9 @@ from rich.progress import (
 )
 
 from motoric.training.progress import EpochReport
+
+if TYPE_CHECKING:
+    from motoric.training.folds import Fold
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -79,16 +83,32 @@ class TrainingDisplay:
         """Move the bar; where nobody watches a terminal, print a line."""
         number = report.epoch + 1
         line = (
-            f"epoch {number}/{num_epochs}  loss {report.train_loss:.3f}"
-            f"  validation {report.validation_loss:.3f} ({report.validation_accuracy:.1%})"
-            f"  {report.windows_per_s:,.0f} windows/s"
+            f"epoch {number}/{num_epochs}  loss {report.train_loss:.3f}{_validation(report)}"
+            f"  {report.windows_per_s:,.0f} examples/s"
         )
         self._progress.update(self._task, completed=number, total=num_epochs, description=line)
         if not console.is_terminal:
             console.print(f"  {line}")
+
+    def on_fold(self, fold: Fold, seed: int, score: str, num_done: int, num_all: int) -> None:
+        """A fold of a cross-validation ended: print its score and move the bar."""
+        console.print(f"  fold {fold.number} ({fold.name}), seed {seed}: {score}", markup=False)
+        self._progress.update(self._task, completed=num_done, total=num_all)
 
     def _finish_stage(self) -> None:
         now_s = time.perf_counter()
         if self._stage is not None:
             console.print(f"[green]✓[/] {self._stage} [dim]({now_s - self._since_s:.1f} s)[/]")
         self._since_s = now_s
+
+
+def _validation(report: EpochReport) -> str:
+    if report.validation_loss is None or report.validation_score is None:
+        return ""
+    name, _, unit = report.score_name.partition(", ")
+    score = (
+        f"{report.validation_score:.1%}"
+        if name == "accuracy"
+        else f"{name} {report.validation_score:.3g} {unit}"
+    )
+    return f"  validation {report.validation_loss:.3f} ({score})"

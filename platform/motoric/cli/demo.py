@@ -21,8 +21,8 @@ from motoric.core.settings import Settings, load
 
 if TYPE_CHECKING:
     from motoric.artefact.predictor import Probabilities
-    from motoric.data.windows import WindowSet
     from motoric.registry.registry import RegisteredVersion
+    from motoric.training.examples import Examples
     from motoric.training.recipe import Recipe
 
 _NAME = "watch-exercises"
@@ -148,11 +148,12 @@ def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None
     from motoric.artefact.predictor import Predictor
     from motoric.cli.endpoint import Endpoint
     from motoric.data.dataset import open_dataset
-    from motoric.training.windows import load_windows
+    from motoric.training.partition import load_split
 
     with _stage("5/6", "held-out windows over HTTP, with an API key") as say:
         dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
-        windows = load_windows(recipe, dataset).test
+        windows = load_split(recipe, dataset).test
+        assert windows.windows_BTC is not None
         offline_BK = Predictor.load(version.artefact_uri).predict(windows.windows_BTC)
         with Endpoint(settings, _NAME) as endpoint:
             answer = endpoint.predict(windows.windows_BTC)
@@ -190,8 +191,8 @@ def _watch(settings: Settings) -> str:
     return report
 
 
-def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -> None:
-    true = np.array([windows.classes[index] for index in windows.labels_B])
+def _compare(windows: Examples, offline_BK: Probabilities, online: list[str]) -> None:
+    true = np.array([windows.classes[index] for index in windows.targets_B])
     offline = np.array([windows.classes[index] for index in offline_BK.argmax(axis=1)])
     over_http = float((np.array(online) == true).mean())
     in_process = float((offline == true).mean())
@@ -205,7 +206,7 @@ def _compare(windows: WindowSet, offline_BK: Probabilities, online: list[str]) -
         raise MotoricError(f"{differing} predictions over HTTP differ from the artefact's own")
 
 
-def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) -> None:
+def _print_predictions(windows: Examples, predictions: list[dict[str, Any]]) -> None:
     # Fits into 80 columns.
     table = Table(title="Some of them", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("person", "recording", "at (s)", "true", "predicted", "prob."):
@@ -216,7 +217,7 @@ def _print_predictions(windows: WindowSet, predictions: list[dict[str, Any]]) ->
         mine = np.flatnonzero(subject_B == subject)
         # Evenly over the person's windows, so that the picture is neither the best nor the worst.
         for index in mine[np.linspace(0, len(mine) - 1, _ROWS_A_PERSON).astype(int)].tolist():
-            true, found = windows.classes[windows.labels_B[index]], predictions[index]
+            true, found = windows.classes[windows.targets_B[index]], predictions[index]
             color = "green" if found["label"] == true else "red"
             table.add_row(
                 subject,

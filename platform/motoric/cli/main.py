@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from motoric import __version__
-from motoric.cli import datasets, demo, ingest, models, platform, serving, train
+from motoric.cli import datasets, demo, evaluate, ingest, models, platform, runs, serving, train
 from motoric.cli.console import errors
 from motoric.core.errors import MotoricError
 
@@ -30,6 +30,8 @@ cluster.command("env")(platform.env)
 app.command("ingest")(ingest.ingest)
 app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")
 app.command("up")(platform.up)
 app.command("deploy")(serving.deploy)

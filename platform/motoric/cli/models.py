@@ -8,10 +8,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from motoric.cli import recommend
 from motoric.cli.console import console
 from motoric.core.settings import load
 
-app = typer.Typer(help="Models in the registry: list, show, alias, ui.", no_args_is_help=True)
+app = typer.Typer(
+    help="Models in the registry: list, show, recommend, alias, ui.", no_args_is_help=True
+)
+app.command("recommend")(recommend.recommend)
 
 
 @app.command("list")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.table import Table
 
 from motoric.cli.console import console, timed
 from motoric.core import storage
-from motoric.core.errors import InputError
+from motoric.core.errors import InputError, UserError
 from motoric.core.releases import read_release
 from motoric.core.settings import Settings, load
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from motoric.artefact.signature import Signature
+    from motoric.artefact.timeline import Timeline
 
 keys = typer.Typer(help="API keys of the endpoints.", no_args_is_help=True)
 
@@ -60,10 +62,16 @@ def predict(
         bool, typer.Option("--local", help="Run the released artefact in this process.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Smooth the windows into segments.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw the timeline here, a PNG; with --timeline.")
+    ] = None,
 ) -> None:
-    """Predict what a recording shows, window by window.
+    """Predict what a recording shows, window by window or as a timeline.
 
-    Example: motoric predict watch-exercises watch-005.csv
+    Example: motoric predict watch-exercises watch-005.csv --timeline --plot timeline.png
     """
     from motoric.data.csv_file import read_csv
 
@@ -77,10 +85,62 @@ def predict(
     for start_s, prediction in zip(starts, answer["predictions"], strict=True):
         prediction["start_s"] = round(start_s, 3)
         prediction["end_s"] = round(start_s + sensors.length_s, 3)
+    if timeline:
+        segments = _timeline(predictor.signature, starts, answer)
+        answer["timeline"] = [asdict(segment) for segment in segments]
+        if plot is not None:
+            _draw(plot, file, segments)
     if as_json:
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
+    elif timeline:
+        _print_timeline(answer, file)
     else:
         _print_predictions(answer, file)
+
+
+def _timeline(signature: Signature, starts: list[float], answer: dict[str, Any]) -> Timeline:
+    from motoric.artefact.timeline import smooth
+
+    probabilities_BK = np.array(
+        [
+            [item["probabilities"][name] for name in signature.classes]
+            for item in answer["predictions"]
+        ]
+    )
+    probabilities_BK /= probabilities_BK.sum(axis=1, keepdims=True)
+    return smooth(
+        starts,
+        probabilities_BK,
+        length_s=signature.sensors.length_s,
+        hop_s=signature.sensors.hop_s,
+        classes=signature.classes,
+        settings=signature.timeline,
+    )
+
+
+def _draw(plot: Path, file: Path, segments: Timeline) -> None:
+    from motoric.training.evaluation.timeline_plots import PlottedSeries, timeline_plot
+
+    if plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir():
+        raise UserError(f"--plot {plot}: name a .png, as it is a PNG, in a folder that exists")
+    plot.write_bytes(timeline_plot({file.name: PlottedSeries(true=(), found=segments)}))
+
+
+def _print_timeline(answer: dict[str, Any], file: Path) -> None:
+    title = f"{file.name}: {answer['model']} version {answer['version']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("from (s)", justify="right")
+    table.add_column("to (s)", justify="right")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    for item in answer["timeline"]:
+        table.add_row(
+            f"{item['start_s']:.1f}",
+            f"{item['end_s']:.1f}",
+            item["label"] or "[dim]uncertain[/]",
+            f"{item['probability']:.1%}",
+        )
+    console.print(table)
 
 
 class _Predictor:

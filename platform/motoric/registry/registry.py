@@ -21,8 +21,13 @@ from motoric.core.errors import NotFoundError, PlatformError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+ERROR = "motoric.error"
+
 _DIGEST = "motoric.digest"
 _SQLITE = "sqlite:///"
+# What MLflow takes in one call, by its REST API's limits.
+_MAX_PARAMETERS, _MAX_METRICS = 100, 1000
+_MAX_ERROR_CHARACTERS = 4000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,49 +58,85 @@ class Registry:
     def __init__(self, registry_uri: str, storage_uri: str) -> None:
         self.registry_uri = registry_uri
         self._files_uri = storage.join(storage_uri, "mlflow")
-        with _errors(f"the registry at {registry_uri} cannot be opened"):
+        with mlflow_errors(f"the registry at {registry_uri} cannot be opened"):
             self._client = _open(registry_uri)
 
-    def start_run(self, experiment: str, name: str, parameters: Mapping[str, Any]) -> str:
-        """Start a tracked run; returns its id."""
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow's own client, for the reading side in `registry.runs`."""
+        return self._client
+
+    def start_run(
+        self,
+        experiment: str,
+        name: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+    ) -> str:
+        """Start a tracked run; returns its id.
+
+        Args:
+            experiment: Made where it does not exist yet.
+            name: What people call the run.
+            parameters: The recipe; nested ones get dotted names.
+            tags: Such as `registry.runs.run_tags` gives.
+        """
         from mlflow.entities import Param
 
-        with _errors("the run cannot be tracked"):
+        with mlflow_errors("the run cannot be tracked"):
             found = self._client.get_experiment_by_name(experiment)
             experiment_id = (
                 found.experiment_id
                 if found is not None
                 else self._client.create_experiment(experiment, artifact_location=self._files_uri)
             )
-            run = self._client.create_run(experiment_id, run_name=name)
+            run = self._client.create_run(experiment_id, run_name=name, tags=dict(tags or {}))
             flat = [Param(key, str(value)) for key, value in _flatten(parameters)]
-            self._client.log_batch(run.info.run_id, params=flat)
+            for batch in _batches(flat, _MAX_PARAMETERS):
+                self._client.log_batch(run.info.run_id, params=batch)
         return str(run.info.run_id)
+
+    def set_tags(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a run."""
+        from mlflow.entities import RunTag
+
+        flat = [RunTag(key, value) for key, value in tags.items()]
+        with mlflow_errors("tags cannot be tracked"):
+            for batch in _batches(flat, _MAX_PARAMETERS):
+                self._client.log_batch(run_id, tags=batch)
 
     def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int = 0) -> None:
         """Log figures of one step."""
         from mlflow.entities import Metric
 
         now_ms = int(time.time() * 1000)
-        batch = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
-        with _errors("figures cannot be tracked"):
-            self._client.log_batch(run_id, metrics=batch)
+        flat = [Metric(name, value, now_ms, step) for name, value in metrics.items()]
+        with mlflow_errors("figures cannot be tracked"):
+            for batch in _batches(flat, _MAX_METRICS):
+                self._client.log_batch(run_id, metrics=batch)
 
     def log_files(self, run_id: str, folder: Path) -> None:
         """Keep the files of a local folder with the run."""
-        with _errors("files cannot be tracked"):
+        with mlflow_errors("files cannot be tracked"):
             self._client.log_artifacts(run_id, str(folder))
 
-    def end_run(self, run_id: str, *, failed: bool = False) -> None:
-        """Mark a run as finished or failed."""
-        with _errors("the run cannot be ended"):
+    def log_text(self, run_id: str, name: str, text: str) -> None:
+        """Keep a text, such as `recipe.yaml` or `environment.txt`, with the run."""
+        with mlflow_errors(f"{name} cannot be tracked"):
+            self._client.log_text(run_id, text, name)
+
+    def end_run(self, run_id: str, *, failed: bool = False, error: str | None = None) -> None:
+        """Mark a run as finished or failed; `error` says why, and is kept as a tag."""
+        with mlflow_errors("the run cannot be ended"):
+            if error is not None:
+                self._client.set_tag(run_id, ERROR, error[:_MAX_ERROR_CHARACTERS])
             self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
 
     def register(
         self, model: str, *, artefact_uri: str, digest: str, run_id: str, figures: Mapping[str, str]
     ) -> RegisteredVersion:
         """Add a version to a model, which is made at its first version."""
-        with _errors(f"{model} cannot be registered"):
+        with mlflow_errors(f"{model} cannot be registered"):
             if not self._has(model):
                 self._client.create_registered_model(model)
             tags = {_DIGEST: digest, **{f"motoric.{key}": value for key, value in figures.items()}}
@@ -107,12 +148,12 @@ class Registry:
     def set_alias(self, model: str, alias: str, version: int) -> None:
         """Move an alias."""
         self.version(model, version)
-        with _errors(f"alias {alias} of {model} cannot be set"):
+        with mlflow_errors(f"alias {alias} of {model} cannot be set"):
             self._client.set_registered_model_alias(model, alias, str(version))
 
     def models(self) -> dict[str, list[RegisteredVersion]]:
         """All models, each with its versions, newest first."""
-        with _errors("the registry cannot be read"):
+        with mlflow_errors("the registry cannot be read"):
             names = [model.name for model in self._client.search_registered_models()]
         return {name: self.versions(name) for name in sorted(names)}
 
@@ -125,7 +166,7 @@ class Registry:
         if not self._has(model):
             known = ", ".join(sorted(self.models())) or "none yet"
             raise NotFoundError(f"no model {model!r} is registered (registered: {known})")
-        with _errors("the registry cannot be read"):
+        with mlflow_errors("the registry cannot be read"):
             aliases = self._client.get_registered_model(model).aliases
             found = self._client.search_model_versions(f"name = '{model}'")
         by_version: dict[int, list[str]] = {}
@@ -178,6 +219,9 @@ def _open(registry_uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("DO_NOT_TRACK", "true")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    # It prints into what a command prints: bars over files, and addresses of runs on a server.
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if registry_uri.startswith(_SQLITE):
         folder = Path(registry_uri.removeprefix(_SQLITE)).parent
         folder.mkdir(parents=True, exist_ok=True)
@@ -191,7 +235,8 @@ def _open(registry_uri: str) -> MlflowClient:
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def mlflow_errors(what: str) -> Iterator[None]:
+    """Turn what MLflow and its database raise into a `PlatformError` that begins with `what`."""
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -213,6 +258,11 @@ def _version(item: Any, aliases: Sequence[str] = ()) -> RegisteredVersion:
         aliases=tuple(sorted(aliases)),
         figures={key.removeprefix("motoric."): value for key, value in tags.items()},
     )
+
+
+def _batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
