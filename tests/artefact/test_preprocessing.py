@@ -289,7 +289,7 @@ def cut(time_s: np.ndarray, values_TC: np.ndarray, cuts: list[int]) -> list[Wind
     return windows + windower.finish()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10_000), num_samples=st.integers(1, 500))
 def test_a_file_and_a_live_stream_give_the_network_the_same(seed: int, num_samples: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,9 +1,5 @@
-import logging
-import warnings
 from collections.abc import Iterator
 
-import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -99,33 +95,6 @@ def test_a_row_with_nothing_present_gives_the_learned_constant():
     windows, clips, present = inputs_of([NOTHING, BOTH])
     windows[0], clips[0] = float("nan"), float("nan")
     assert network(windows, clips, present)[0].tolist() == pytest.approx([0.1, 0.2, 0.3, 0.4])
-
-
-def test_the_exported_graph_says_what_the_network_says_with_any_input_missing():
-    network = make().eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        batch = torch.export.Dim("batch")
-        program = torch.onnx.export(
-            network,
-            inputs_of([BOTH, BOTH]),
-            input_names=["windows", "clips", "present"],
-            dynamic_shapes=({0: batch}, {0: batch}, {0: batch}),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    session = ort.InferenceSession(
-        program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    for num_rows in (1, 3, 5):
-        inputs = inputs_of(ANY[1 : 1 + num_rows], seed=num_rows)
-        with torch.no_grad():
-            expected = network(*inputs).numpy()
-        names = ("windows", "clips", "present")
-        feed = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
-        assert np.abs(session.run(None, feed)[0] - expected).max() < 1e-4
 
 
 def test_training_gives_outputs_of_each_branch_and_prediction_gives_one():

@@ -3,8 +3,9 @@ from __future__ import annotations
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
-from motoric.models.heads import ClassesHead, QuantilesHead, ValueHead
+from motoric.models.heads import ClassesHead, QuantilesHead, RelativeInput, ValueHead
 
 
 def test_probabilities_are_in_the_order_of_the_outputs_and_sum_to_one() -> None:
@@ -44,3 +45,16 @@ def test_outputs_of_zero_repeat_the_present() -> None:
     windows_BTC[:, -1, 0] = torch.tensor([1.0, -2.0])
     found_BQ = head(torch.zeros(2, 3), windows_BTC)
     assert found_BQ.tolist() == [[110.0] * 3, [80.0] * 3]
+
+
+def test_a_relative_channel_is_seen_without_its_level() -> None:
+    class Sum(nn.Module):
+        def forward(self, windows_BTC: torch.Tensor) -> torch.Tensor:
+            return windows_BTC.sum(dim=1)
+
+    network = RelativeInput(Sum(), channel=1, num_channels=2)
+    windows_BTC = torch.randn(3, 5, 2)
+    lifted_BTC = windows_BTC + torch.tensor([0.0, 7.0])
+    torch.testing.assert_close(network(windows_BTC), network(lifted_BTC))
+    torch.testing.assert_close(network(windows_BTC)[:, 0], windows_BTC[:, :, 0].sum(dim=1))
+    assert not network.state_dict()

@@ -2,12 +2,9 @@
 
 import io
 import itertools
-import logging
-import warnings
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,7 +26,6 @@ from motoric.models.patch_transformer import PatchTransformerConfig
 from motoric.models.random_kernels import RandomKernels, RandomKernelsConfig
 from motoric.models.shapes import InputShapes, SensorShape
 
-SHAPES = [(33, 1), (200, 6), (100, 9)]
 KINDS = {
     "inception": (inception.build, InceptionConfig),
     "patch_transformer": (patch_transformer.build, PatchTransformerConfig),
@@ -64,61 +60,6 @@ def fitted_kernels(num_samples: int, num_channels: int, **settings: Any) -> Rand
     network.initialise(windows_BTC, torch.Generator().manual_seed(1))
     network.solve(network.features(windows_BTC), classes_B)
     return network
-
-
-def exported(network: nn.Module, example_BTC: Tensor) -> ort.InferenceSession:
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            network.eval(),
-            (example_BTC,),
-            input_names=["windows"],
-            dynamic_shapes={"windows_BTC": {0: torch.export.Dim("batch")}},
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto.SerializeToString()
-    return ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-
-
-class Together(nn.Module):
-    """Several networks side by side: one export, which is what takes the time, for all."""
-
-    def __init__(self, networks: list[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, windows_BTC: Tensor) -> Tensor:
-        return torch.cat([network(windows_BTC) for network in self.networks], dim=1)
-
-
-@pytest.mark.parametrize(("num_samples", "num_channels"), SHAPES)
-def test_the_graphs_say_what_the_networks_say(num_samples: int, num_channels: int) -> None:
-    network = Together(
-        [
-            make("inception", num_samples, num_channels),
-            make("patch_transformer", num_samples, num_channels, depth=1),
-            fitted_kernels(
-                num_samples,
-                num_channels,
-                num_features=504,
-                max_dilations=2,
-                representations=("raw", "diff") if num_channels == 1 else ("raw",),
-            ),
-        ]
-    ).eval()
-    windows_BTC, _ = waves(9, num_samples, num_channels, seed=3)
-    session = exported(network, windows_BTC[:2])
-    for size in (1, 7, 9):
-        with torch.no_grad():
-            expected = network(windows_BTC[:size]).numpy()
-        found = session.run(None, {"windows": windows_BTC[:size].numpy()})[0]
-        assert found.shape == (size, 3 * NUM_OUTPUTS)
-        assert np.abs(found - expected).max() < 1e-4
 
 
 @settings(max_examples=12, deadline=None)

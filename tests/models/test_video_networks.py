@@ -1,8 +1,3 @@
-import logging
-import warnings
-
-import numpy as np
-import onnxruntime as ort
 import pytest
 import torch
 from pydantic import ValidationError
@@ -31,55 +26,6 @@ def clips_of(clip: ClipShape, num_clips: int, seed: int = 0) -> torch.Tensor:
     generator = torch.Generator().manual_seed(seed)
     shape = (num_clips, clip.num_frames, clip.height, clip.width, clip.num_channels)
     return torch.randn(shape, generator=generator)
-
-
-class _All(nn.Module):
-    # One graph: most of the time of an export does not depend on its size.
-    def __init__(self, networks: list[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, odd_BTHWC: torch.Tensor, colour_BTHWC: torch.Tensor) -> torch.Tensor:
-        first, second, third = self.networks
-        outputs = first(odd_BTHWC), second(colour_BTHWC), third(odd_BTHWC)
-        return torch.stack(outputs, dim=1)
-
-
-def test_the_exported_graph_says_what_the_network_says_at_any_batch_size():
-    one_stage = SMALL.model_copy(update={"stages": (4,)})
-    one_layer = FRAMES.model_copy(update={"channels": (4,)})
-    networks = [
-        make(one_stage, ODD),
-        make(one_stage.model_copy(update={"pooling": "max", "frame_differences": False}), COLOUR),
-        make(one_layer, ODD),
-    ]
-    module = _All(networks)
-    # Statistics of normalisation that are not the first ones.
-    module(clips_of(ODD, 4, seed=1), clips_of(COLOUR, 4, seed=1))
-    module.eval()
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        batch = torch.export.Dim("batch")
-        program = torch.onnx.export(
-            module,
-            (clips_of(ODD, 2), clips_of(COLOUR, 2)),
-            input_names=["odd", "colour"],
-            dynamic_shapes=({0: batch}, {0: batch}),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
-    session = ort.InferenceSession(
-        program.model_proto.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    for num_clips in (1, 3, 5):
-        odd, colour = clips_of(ODD, num_clips, seed=7), clips_of(COLOUR, num_clips, seed=8)
-        with torch.no_grad():
-            expected = module(odd, colour).numpy()
-        found = session.run(None, {"odd": odd.numpy(), "colour": colour.numpy()})[0]
-        assert found.shape == (num_clips, 3, 5)
-        assert np.abs(found - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize("config", [SMALL, FRAMES])

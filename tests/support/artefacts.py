@@ -29,10 +29,12 @@ def small_signature(classes: Sequence[str] = CLASSES) -> Signature:
     return Signature(inputs=(sensors,), outputs=(ClassesOutput(classes=tuple(classes)),))
 
 
-def small_graph(bias: Sequence[float]) -> bytes:
+def small_graph(
+    bias: Sequence[float], *, num_samples: int = NUM_SAMPLES, num_channels: int = NUM_CHANNELS
+) -> bytes:
     """The graph."""
     num_classes = len(bias)
-    weights = np.zeros((NUM_CHANNELS, num_classes), np.float32)
+    weights = np.zeros((num_channels, num_classes), np.float32)
     np.fill_diagonal(weights, 1.0)
     constants = {"weights": weights, "bias": np.asarray(bias, np.float32), "axis": np.array([1])}
     nodes = [
@@ -46,7 +48,7 @@ def small_graph(bias: Sequence[float]) -> bytes:
         "small",
         [
             helper.make_tensor_value_info(
-                "windows", TensorProto.FLOAT, ["B", NUM_SAMPLES, NUM_CHANNELS]
+                "windows", TensorProto.FLOAT, ["B", num_samples, num_channels]
             )
         ],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["B", num_classes])],

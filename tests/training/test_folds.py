@@ -130,6 +130,8 @@ def test_what_cannot_be_divided_is_refused(uri: str) -> None:
     leaking = recipe_of(uri, split={"kind": "random_windows_leaking_subjects"})
     with pytest.raises(RecipeError, match="has no groups to leave out: leave_one_out"):
         plan_folds(leaking, inputs_of(leaking), "leave_one_out")
+    with pytest.raises(RecipeError, match="nobody is left to choose settings on"):
+        only_training_groups(leaking, inputs_of(leaking))
     recipe = recipe_of(uri, where={"side": "left"}, split={"num_validation_subjects": 2})
     with pytest.raises(DatasetError, match=r"needs 4 known subjects, the dataset has 2"):
         plan_folds(recipe, inputs_of(recipe), "leave_one_out")

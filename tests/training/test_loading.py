@@ -11,11 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+from artefacts import small_graph
+from motoric.artefact.files import LoadedArtefact
+from motoric.artefact.predictor import Predictor
 from motoric.artefact.preprocessing import prepare
+from motoric.artefact.signature import parse_signature
 from motoric.core.errors import DatasetError, InputError, RecipeError
 from motoric.data.recording import Annotation, Recording
+from motoric.training.loop import make_network, predict_examples
 from recordings import CHANNELS, SineSource, write_dataset
-from trainings import load, train_here
+from trainings import load
 
 FILTERS = {
     "rate_hz": 25.0,
@@ -36,7 +41,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_filters_of_the_recipe_reach_the_network_and_the_predictor(uri: str) -> None:
-    recipe, data = load(uri, preprocessing=FILTERS, train={"epochs": 1, "batch_size": 32})
+    recipe, data = load(uri, preprocessing=FILTERS)
     sensors = data.signature.sensors
     assert (sensors.rate_hz, sensors.num_samples) == (25.0, 50)
     # Gravity of 0.3 Hz settles over seconds, which windows carry before them.
@@ -45,13 +50,23 @@ def test_filters_of_the_recipe_reach_the_network_and_the_predictor(uri: str) -> 
     assert data.test.windows_BTC is not None
     assert data.train.windows_BTC.shape[1:] == (sensors.num_input_samples, 3)
     assert data.signature.num_prepared_channels == 6
-    made = train_here(recipe, data)
-    predictor, signature = made.predictor(), data.signature
-    windows_BTC = data.test.windows_BTC[:8]
+    signature, windows_BTC = data.signature, data.test.windows_BTC[:8]
+    prepared_BTC = torch.from_numpy(
+        prepare(windows_BTC, signature.preprocessing, signature.sensors)
+    )
+    network = make_network(recipe, data).eval()
     with torch.no_grad():
-        prepared = prepare(windows_BTC, signature.preprocessing, signature.sensors)
-        expected = torch.softmax(made.network(torch.from_numpy(prepared)), dim=-1).numpy()
-    np.testing.assert_allclose(predictor.predict(windows_BTC), expected, atol=1e-4)
+        expected_BK = torch.softmax(network(prepared_BTC), dim=-1).numpy()
+    found_BK = predict_examples(network, recipe, data, data.test.take(np.arange(8)))
+    np.testing.assert_allclose(found_BK, expected_BK, atol=1e-5)
+    # The graph sums each channel over time, so that no export is needed.
+    graph = small_graph((0.0, 0.1, 0.2), num_samples=50, num_channels=6)
+    summed_BK = prepared_BTC.sum(dim=1)[:, :3] + torch.tensor([0.0, 0.1, 0.2])
+    signature = parse_signature(signature.model_dump_json().encode(), "signature")
+    predictor = Predictor(LoadedArtefact(uri="x", digest="", signature=signature, model=graph))
+    np.testing.assert_allclose(
+        predictor.predict(windows_BTC), torch.softmax(summed_BK, dim=-1), atol=1e-4
+    )
     with pytest.raises(InputError, match="context"):
         predictor.predict(windows_BTC[:, -50:])
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from motoric.core.errors import DatasetError, RecipeError
+from motoric.training.split import Split, split_subjects, split_windows_leaking
 from motoric.training.split_config import (
     GroupKFoldSplit,
     LeakingSplit,
@@ -16,7 +17,6 @@ from motoric.training.split_config import (
     SplitConfig,
     SubjectSplit,
 )
-from motoric.training.split import Split, split_subjects, split_windows_leaking
 
 few = settings(max_examples=12, deadline=None)
 label_rows = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 30), max_size=4)

@@ -10,14 +10,16 @@ from collections.abc import Callable
 
 import httpx
 
+from motoric.artefact.files import SIGNATURE, read_file, read_sums
+from motoric.artefact.signature import Signature, parse_signature
 from motoric.cluster.local import running
 from motoric.cluster.serve_api import ServeApi
 from motoric.cluster.state import PlatformState
-from motoric.core.errors import PlatformError
+from motoric.core.errors import ArtefactError, PlatformError
 from motoric.core.releases import Release
 from motoric.core.settings import Settings
 from motoric.registry.promotion import release
-from motoric.registry.registry import Registry
+from motoric.registry.registry import RegisteredVersion, Registry
 from motoric.serving.config import ModelDeployment, config_of, merge
 
 _DEPLOY_TIMEOUT_S = 180.0
@@ -50,12 +52,15 @@ def deploy(
         on_change: Told in a few words what happens.
 
     Raises:
+        ArtefactError: The version is of a kind that is not served over HTTP, or is damaged; nothing
+            was released.
         NotFoundError: The registry has no such model, or no version with the alias.
         PlatformError: No platform runs, or the endpoint does not come up.
     """
     state = require_running(settings)
     registry = Registry(settings.registry_uri, settings.storage_uri)
     found = registry.by_alias(deployment.model, deployment.alias)
+    check_servable(found)
     made = release(settings.storage_uri, found, deployment.alias)
     on_change(f"released version {found.version} ({deployment.alias})")
     with ServeApi(state.dashboard_url, state.token_path) as api:
@@ -63,6 +68,35 @@ def deploy(
         api.wait_running([deployment.model], _DEPLOY_TIMEOUT_S, on_change)
     _wait_serving(settings, made)
     return made
+
+
+def check_servable(found: RegisteredVersion) -> None:
+    """Refuse a version that replicas could not answer with, before anything is released.
+
+    Raises:
+        ArtefactError: It takes clips, or gives values or quantiles; or its files are missing or
+            were changed.
+    """
+    by_name, _ = read_sums(found.artefact_uri)
+    content = read_file(found.artefact_uri, SIGNATURE, by_name)
+    signature = parse_signature(content, f"{found.artefact_uri}/{SIGNATURE}")
+    lacking = _not_served(signature)
+    if lacking:
+        raise ArtefactError(
+            f"version {found.version} of {found.model} {lacking}, and HTTP endpoints serve only"
+            " models that take sensor windows alone and give classes: give the alias to such a"
+            f" version (`motoric models alias {found.model} ALIAS VERSION`), or run this one in"
+            " Python with motoric.artefact.predictor.Predictor.load(URI)"
+        )
+
+
+def _not_served(signature: Signature) -> str:
+    """What of a model is not served, in words; empty where all is."""
+    if signature.clip_input is not None:
+        also = "" if signature.sensor_input is None else "sensor windows and "
+        return f"takes {also}clips of video"
+    kind = signature.output.kind
+    return "" if kind == "classes" else f"gives {kind}"
 
 
 def _wait_serving(settings: Settings, made: Release) -> None:

@@ -35,6 +35,33 @@ class ValueHead(nn.Module):
         return outputs_BK * self.std + self.mean
 
 
+class RelativeInput(nn.Module):
+    """A network that sees one channel relative to its last sample in the window.
+
+    What a heart rate does next depends on where it has been, and hardly on the level that this
+    person happens to have (compare RevIN, Kim et al. 2022).
+
+    Args:
+        network: Takes windows (B, T, C).
+        channel: Place of the channel among the prepared ones.
+        num_channels: Of the prepared windows, C.
+    """
+
+    mask_C: Tensor
+
+    def __init__(self, network: nn.Module, *, channel: int, num_channels: int) -> None:
+        super().__init__()
+        self.network = network
+        mask_C = torch.zeros(num_channels)
+        mask_C[channel] = 1.0
+        self.register_buffer("mask_C", mask_C, persistent=False)
+
+    def forward(self, windows_BTC: Tensor) -> Tensor:
+        """What the network gives."""
+        outputs: Tensor = self.network(windows_BTC - windows_BTC[:, -1:] * self.mask_C)
+        return outputs
+
+
 class QuantilesHead(nn.Module):
     """Standardised changes to quantiles of the target, rising, shape (B, Q).
 

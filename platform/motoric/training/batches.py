@@ -23,10 +23,19 @@ from motoric.training.recipe import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Inputs of a network in the order of its `forward`, on its device, and the targets."""
+    """Inputs of a network in the order of its `forward`, on its device, and the targets.
+
+    Attributes:
+        inputs: The tensors.
+        targets_B: Of each example.
+        others_B: Of the examples that are mixed in; None where none are.
+        share: What is left of each example where another is mixed in.
+    """
 
     inputs: tuple[Tensor, ...]
     targets_B: Tensor
+    others_B: Tensor | None = None
+    share: float = 1.0
 
     @property
     def windows_BTC(self) -> Tensor | None:
@@ -101,7 +110,9 @@ class Batches:
         self, examples: Examples, chosen: NDArray[np.int64], generator: torch.Generator
     ) -> Batch:
         """Augmented examples; the generator is the only source of randomness."""
-        return self._batch(examples, chosen, generator)
+        batch = self._batch(examples, chosen, generator)
+        alpha = self._recipe.train.mixup_alpha
+        return batch if alpha == 0 else mix(batch, alpha, generator)
 
     def plain(self, examples: Examples, chosen: NDArray[np.int64]) -> Batch:
         """Examples as a predictor sees them."""
@@ -151,6 +162,19 @@ class Batches:
 
     def _normalised(self, clips_BTHWC: Tensor) -> Tensor:
         return normalise_clips(clips_BTHWC, self._clip_mean_C, self._clip_std_C)
+
+
+def mix(batch: Batch, alpha: float, generator: torch.Generator) -> Batch:
+    """Mix each example with another of the batch (mixup, Zhang et al. 2018, arXiv 1710.09412)."""
+    order_B = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+    return Batch(
+        inputs=tuple(share * item + (1 - share) * item[order_B] for item in batch.inputs),
+        targets_B=batch.targets_B,
+        others_B=batch.targets_B[order_B],
+        share=share,
+    )
 
 
 def normalise_clips(clips_BTHWC: Tensor, mean_C: Tensor, std_C: Tensor) -> Tensor:

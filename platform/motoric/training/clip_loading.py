@@ -20,6 +20,8 @@ from motoric.training.examples import Examples
 from motoric.training.inputs import ModelInputs, clip_spec
 
 _DECODERS = 2
+# Times are compared with this much slack, as `motoric.data.video.clips` does.
+_TIME_TOLERANCE_S = 1e-6
 # Luma of ITU-R BT.601.
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
@@ -54,9 +56,9 @@ def _spans(
             continue
         video, name = outline.video, outline.recording_id
         if name in spans:
-            end_s = video.offset_s + video.duration_s
-            inside = [s for s in spans[name] if s.start_s >= video.offset_s and s.end_s <= end_s]
-            spans[name] = inside
+            first_s = video.offset_s - _TIME_TOLERANCE_S
+            last_s = video.offset_s + video.duration_s + _TIME_TOLERANCE_S
+            spans[name] = [s for s in spans[name] if s.start_s >= first_s and s.end_s <= last_s]
         else:
             found = clip_spans(video.duration_s, outline.annotations, spec, video.offset_s)
             spans[name] = [span for span in found if span.label in inputs.classes]
@@ -173,6 +175,6 @@ def _partner(
             continue
         if by_movement and start_s < span.end_s and end_s > span.start_s:
             return index
-        if not by_movement and abs(start_s - span.start_s) < 1e-6:
+        if not by_movement and abs(start_s - span.start_s) < _TIME_TOLERANCE_S:
             return index
     return None

@@ -105,7 +105,16 @@ def only_training_groups(recipe: Recipe, inputs: ModelInputs) -> ModelInputs:
     """The recordings of the recipe's training and validation groups, for choosing settings.
 
     What is chosen on them leaves the test groups untouched.
+
+    Raises:
+        DatasetError: Too few groups.
+        RecipeError: The recipe's split leaks: everybody is in its test part.
     """
+    if isinstance(recipe.split, LeakingSplit):
+        raise RecipeError(
+            f"split.kind {recipe.split.kind} tests everybody, so nobody is left to choose settings"
+            " on: use by_subject, group_k_fold or leave_one_out"
+        )
     split = plan_split(recipe, inputs)
     kept = {*split.train, *split.validation}
     return replace(

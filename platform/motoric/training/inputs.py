@@ -27,6 +27,7 @@ from motoric.data.dataset import Dataset
 from motoric.data.recording import Recording
 from motoric.data.video.clips import ClipSpec
 from motoric.training.recipe import ChannelTarget, MetadataTarget, Recipe
+from motoric.training.split_config import LeakingSplit
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,10 @@ def model_inputs(recipe: Recipe, dataset: Dataset) -> ModelInputs:
             that does not fit the stream.
     """
     outlines = _chosen(recipe, dataset)
+    if not isinstance(recipe.split, LeakingSplit) and recipe.split.by == "recording":
+        logger.warning(
+            "split.by is recording: recordings of one person may be in training and in test"
+        )
     is_fused = recipe.window is not None and recipe.clip is not None
     if recipe.clip is not None and recipe.task != "classify":
         raise RecipeError(f"task {recipe.task} is for sensors alone: leave `clip:` out")

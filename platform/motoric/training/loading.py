@@ -27,7 +27,7 @@ def load_examples(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> Exam
     """Read every example of the recordings that the recipe chooses.
 
     Raises:
-        DatasetError: There is not one, a recording lacks a channel, or a video cannot be read.
+        DatasetError: There is not one, no recording has all channels, or a video cannot be read.
         RecipeError: Metadata that is to be predicted is no number.
     """
     windows = None

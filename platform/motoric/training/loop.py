@@ -15,14 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from motoric.artefact.signature import QuantilesOutput
 from motoric.models.catalogue import build_model, parse_config
 from motoric.models.closed_form import ClosedFormNetwork
+from motoric.models.heads import RelativeInput
 from motoric.models.weights import load_weights
 from motoric.training.batches import Batches, input_shapes
 from motoric.training.examples import Examples, SplitExamples
 from motoric.training.memory import batches_that_fit
-from motoric.training.objective import Objective, num_outputs
-from motoric.training.recipe import Recipe
+from motoric.training.objective import Objective, num_outputs, target_channel
+from motoric.training.recipe import ChannelTarget, Recipe
 from motoric.training.run import OnEpoch, Run, State, Worker, chunks_of, diverged, weights_of
 from motoric.training.solving import solve
 
@@ -35,6 +37,17 @@ def make_network(recipe: Recipe, data: SplitExamples) -> nn.Module:
     """
     torch.manual_seed(recipe.train.seed)
     network = build_model(parse_config(recipe.model), input_shapes(data), num_outputs(data))
+    target, output = recipe.target, data.signature.output
+    if (
+        isinstance(output, QuantilesOutput)
+        and isinstance(target, ChannelTarget)
+        and target.relative
+    ):
+        network = RelativeInput(
+            network,
+            channel=target_channel(data.signature, output),
+            num_channels=data.signature.num_prepared_channels,
+        )
     if recipe.initial_weights is not None:
         load_weights(network, recipe.initial_weights)
     return network
@@ -136,6 +149,9 @@ def _step(
     batch = run.batches.training(run.data.train, chosen, generator)
     outputs = steppers.parallel(*batch.inputs)
     loss = run.objective.loss(outputs, batch.targets_B, batch.windows_BTC)
+    if batch.others_B is not None:
+        other = run.objective.loss(outputs, batch.others_B, batch.windows_BTC)
+        loss = batch.share * loss + (1 - batch.share) * other
     value = loss.item()
     if not math.isfinite(value):
         raise diverged(run, value, f"epoch {place[0]}, step {place[1]}", place[0])

@@ -12,7 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from motoric.artefact.signature import ClassesOutput, QuantilesOutput, output_channels
+from motoric.artefact.signature import (
+    ClassesOutput,
+    QuantilesOutput,
+    Signature,
+    output_channels,
+)
 from motoric.core.errors import RecipeError
 from motoric.models.heads import ClassesHead, QuantilesHead, ValueHead
 from motoric.training.examples import SplitExamples
@@ -38,15 +43,21 @@ def make_head(data: SplitExamples) -> nn.Module:
     if not isinstance(output, QuantilesOutput):
         return ValueHead(float(targets_B.mean()), _positive(targets_B.std()))
     assert data.train.persistence_B is not None
-    sensors, preprocessing = data.signature.sensors, data.signature.preprocessing
-    names = [item.name for item in output_channels(sensors.channels, preprocessing.steps)]
-    channel, normaliser = names.index(output.of), preprocessing.normaliser
+    preprocessing = data.signature.preprocessing
+    channel, normaliser = target_channel(data.signature, output), preprocessing.normaliser
     return QuantilesHead(
         channel=channel,
         mean=0.0 if normaliser is None else normaliser.mean[channel],
         std=1.0 if normaliser is None else normaliser.std[channel],
         scale=_positive((targets_B - data.train.persistence_B).std()),
     )
+
+
+def target_channel(signature: Signature, output: QuantilesOutput) -> int:
+    """Place of a forecast's target among the prepared channels."""
+    steps = signature.preprocessing.steps
+    names = [item.name for item in output_channels(signature.sensors.channels, steps)]
+    return names.index(output.of)
 
 
 def _positive(deviation: float) -> float:

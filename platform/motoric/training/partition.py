@@ -63,10 +63,6 @@ def plan_split(recipe: Recipe, inputs: ModelInputs) -> Split:
     if isinstance(recipe.split, LeakingSplit):
         everyone = tuple(groups)
         return Split(train=everyone, validation=everyone, test=everyone)
-    if recipe.split.by == "recording":
-        logger.warning(
-            "split.by is recording: recordings of one person may be in training and in test"
-        )
     return split_subjects(groups, recipe.split, _labels_by_group(recipe, inputs))
 
 

@@ -39,6 +39,11 @@ class ChannelTarget(_Part):
     """A channel of the windows' stream: its mean over the window, or its value later (forecast)."""
 
     channel: str
+    relative: bool = Field(
+        default=True,
+        description="of a forecast: the network sees the channel relative to its last sample, so"
+        " that it learns how it moves and not whose it is",
+    )
 
 
 class MetadataTarget(_Part):
@@ -136,6 +141,13 @@ class TrainConfig(_Part):
     epochs: int = Field(default=15, ge=1, le=100_000)
     batch_size: int = Field(default=64, ge=1, description="examples a step, over all workers")
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    mixup_alpha: float = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="examples of a batch are mixed in pairs, by shares of Beta(alpha, alpha)"
+        " (Zhang et al. 2018, arXiv 1710.09412); 0 mixes none",
+    )
     class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
         default="none",
         description="of the loss: balanced weighs each class by the inverse of its share of the"
@@ -260,6 +272,8 @@ class Recipe(_Part):
         except RecipeError as error:
             raise ValueError(error.message) from error
         self._check_task()
+        if self.window is not None and self.clip is not None and self.train.mixup_alpha > 0:
+            raise ValueError("train.mixup_alpha: inputs that may be missing are not mixed")
         if self.window is not None and self.clip is not None and self.clip.length_s is not None:
             raise ValueError("clip.length_s: with `window`, clips span the windows: leave it out")
         if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
@@ -292,12 +306,12 @@ class Recipe(_Part):
                 raise ValueError("quantiles must rise and hold 0.5, the median")
             if not 0 < self.quantiles[0] <= self.quantiles[-1] < 1:
                 raise ValueError("quantiles must lie between 0 and 1")
-        if self.task != "classify" and (
-            self.train.class_weights != "none" or self.train.label_smoothing > 0
-        ):
+        train = self.train
+        of_classes = train.class_weights != "none" or train.label_smoothing or train.mixup_alpha
+        if self.task != "classify" and of_classes:
             raise ValueError(
-                f"train.class_weights and train.label_smoothing are of classes: task"
-                f" {self.task} has none"
+                "train.class_weights, train.label_smoothing and train.mixup_alpha are of classes:"
+                f" task {self.task} has none"
             )
         if self.task != "forecast" and self.horizon_s is not None:
             raise ValueError(f"horizon_s is for forecasts, the task is {self.task}")

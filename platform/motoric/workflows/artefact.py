@@ -106,7 +106,9 @@ worker(s).
 
 {inputs}
 - **Output**: {describe_output(data.signature)}.
-- **Trained on**: {", ".join(data.split.train)}; watched on {", ".join(data.split.validation)}.
+- **Trained on**: {", ".join(data.split.train)}; watched on {
+        ", ".join(data.split.validation) or "nobody"
+    }.
 - **Tested on {recipe.tested_on}**: {", ".join(data.split.test)}; {evaluation.num_windows} examples.
 
 {_figures(evaluation)}

@@ -37,6 +37,7 @@ from motoric.training.inputs import ModelInputs, model_inputs
 from motoric.training.loading import load_examples
 from motoric.training.partition import with_examples
 from motoric.training.recipe import Recipe
+from motoric.training.split_config import LeakingSplit
 from motoric.training.trainer import new_run_id
 from motoric.workflows.tracking import TrackedRun, parquet_bytes, tracked
 from motoric.workflows.train import keep_report, run_facts
@@ -98,6 +99,8 @@ def evaluate_recipe(
     Raises:
         MotoricError: What went wrong in a fold, as it was raised there; folds that were done stay.
     """
+    if plan.timelines:
+        check_timeline(recipe)
     dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
     watcher.on_stage("reading examples")
     inputs = model_inputs(recipe, dataset)
@@ -109,8 +112,6 @@ def evaluate_recipe(
     jobs = [
         (fold, recipe.train.seed + index) for index in range(plan.num_seeds) for fold in planned
     ]
-    if plan.timelines:
-        check_timeline(recipe)
     store = _FoldStore(settings.storage_uri, recipe, dataset, plan)
     # Predictions alone are kept, so timelines need the network again.
     anew = plan.fresh or plan.timelines
@@ -287,6 +288,9 @@ class _FoldStore:
         aside = {"tracking", "registry", "resources", "timeline", "split", "name"}
         content = recipe.model_dump(mode="json", exclude=aside)
         content["train"].pop("seed")
+        if isinstance(recipe.split, LeakingSplit):
+            # Its parts hold everybody, so that they do not say which windows are tested.
+            content["split"] = recipe.split.model_dump(mode="json")
         self._base = json.dumps(
             [content, dataset.card.content_digest, plan.training_people_only, motoric.__version__],
             sort_keys=True,
