@@ -44,7 +44,7 @@ OUTPUT = ClassesOutput(classes=LABELS)
 GREY = ("frame_recurrent",)
 # What one family leaves at its defaults another one changes.
 MODEL: dict[str, dict[str, Any]] = {
-    "frame_recurrent": {"channels": [4, 4], "frame_features": 8, "hidden_size": 4},
+    "frame_recurrent": {"channels": [4], "frame_features": 8, "hidden_size": 4},
     "fusion": {
         "sensors": {"name": "recurrent", "cell": "lstm", "hidden_size": 4, "stem_channels": 4},
         "clip": {
@@ -59,7 +59,7 @@ MODEL: dict[str, dict[str, Any]] = {
     },
     "inception": {"depth": 3, "filters": 4},
     "patch_transformer": {"patch_samples": 4, "stride_samples": 2, "width": 16, "depth": 1},
-    "r2plus1d": {"stages": [4, 4], "stem_channels": 4},
+    "r2plus1d": {"stages": [4], "stem_channels": 4},
     "random_kernels": {"num_features": 168, "representations": ["raw", "diff"]},
     "recurrent": {"hidden_size": 4, "stem_channels": 4},
 }

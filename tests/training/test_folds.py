@@ -15,7 +15,6 @@ from motoric.training.folds import (
     only_training_groups,
     plan_folds,
     run_fold,
-    seeds_from,
 )
 from motoric.training.loading import load_examples
 from motoric.training.partition import plan_split
@@ -123,7 +122,6 @@ def test_the_seed_of_a_fold_decides_what_it_says(uri: str) -> None:
     )
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
-    assert list(seeds_from(3, 2)) == [3, 4]
 
 
 def test_what_cannot_be_divided_is_refused(uri: str) -> None:

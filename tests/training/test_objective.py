@@ -12,9 +12,12 @@ from hypothesis import strategies as st
 from torch.nn.functional import cross_entropy
 
 from motoric.core.errors import RecipeError
+from motoric.training.batches import Batches
 from motoric.training.examples import SplitExamples
+from motoric.training.loop import make_network
 from motoric.training.objective import Objective, pinball_loss
 from motoric.training.recipe import Recipe
+from motoric.training.run import Run, Worker
 from recordings import SineSource, write_dataset
 from trainings import load
 
@@ -49,7 +52,7 @@ def objective_of(uri: str, **train: Any) -> tuple[Objective, Recipe, SplitExampl
 
 def test_without_weights_the_loss_is_the_cross_entropy(uri: str) -> None:
     objective, _, _ = objective_of(uri)
-    found = objective.loss(LOGITS_BK, TARGETS_B, None)
+    found = objective.loss(LOGITS_BK, TARGETS_B)
     assert found.item() == pytest.approx(cross_entropy(LOGITS_BK, TARGETS_B).item())
 
 
@@ -59,7 +62,7 @@ def test_balanced_weights_are_the_inverse_of_the_share_in_training(uri: str) -> 
     assert counts_K[0] < counts_K[1] / 4
     weights_K = torch.from_numpy((len(data.train) / (3 * counts_K)).astype(np.float32))
     expected = cross_entropy(LOGITS_BK, TARGETS_B, weight=weights_K)
-    assert objective.loss(LOGITS_BK, TARGETS_B, None).item() == pytest.approx(expected.item())
+    assert objective.loss(LOGITS_BK, TARGETS_B).item() == pytest.approx(expected.item())
     # All classes weigh alike in the whole training part.
     weighed_K = counts_K * weights_K.numpy()
     np.testing.assert_allclose(weighed_K, weighed_K[0], rtol=1e-5)
@@ -68,7 +71,7 @@ def test_balanced_weights_are_the_inverse_of_the_share_in_training(uri: str) -> 
 def test_weights_by_name_leave_the_others_at_one(uri: str) -> None:
     objective, _, _ = objective_of(uri, class_weights={"squat": 4.0})
     expected = cross_entropy(LOGITS_BK, TARGETS_B, weight=torch.tensor([1.0, 4.0, 1.0]))
-    assert objective.loss(LOGITS_BK, TARGETS_B, None).item() == pytest.approx(expected.item())
+    assert objective.loss(LOGITS_BK, TARGETS_B).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +94,7 @@ def test_weights_that_mean_nothing_are_refused(
 def test_label_smoothing_reaches_the_loss(uri: str) -> None:
     objective, _, _ = objective_of(uri, label_smoothing=0.2)
     expected = cross_entropy(LOGITS_BK, TARGETS_B, label_smoothing=0.2)
-    assert objective.loss(LOGITS_BK, TARGETS_B, None).item() == pytest.approx(expected.item())
+    assert objective.loss(LOGITS_BK, TARGETS_B).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 2.0])
@@ -100,7 +103,7 @@ def test_each_auxiliary_output_counts_with_its_weight(uri: str, weight: float) -
     auxiliary = (-LOGITS_BK, 2 * LOGITS_BK)
     expected = cross_entropy(LOGITS_BK, TARGETS_B)
     expected = expected + weight * sum(cross_entropy(item, TARGETS_B) for item in auxiliary)
-    found = objective.loss((LOGITS_BK, *auxiliary), TARGETS_B, None)
+    found = objective.loss((LOGITS_BK, *auxiliary), TARGETS_B)
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
@@ -152,6 +155,38 @@ def test_a_target_that_never_moves_has_a_finite_loss(tmp_path: Path) -> None:
     write_dataset(str(tmp_path), Still(num_subjects=3, duration_s=10.0))
     recipe, data = load(str(tmp_path), task="regress", target={"metadata": "height", "unit": "m"})
     objective = Objective(recipe, data)
-    loss = objective.loss(torch.zeros(2, 1), torch.tensor([1.8, 1.8]), None)
+    loss = objective.loss(torch.zeros(2, 1), torch.tensor([1.8, 1.8]))
     assert loss.isfinite()
     assert objective.head(torch.zeros(2, 1)).flatten().tolist() == pytest.approx([1.8, 1.8])
+
+
+def test_class_weights_count_over_all_examples_and_not_by_chunk(tmp_path: Path) -> None:
+    # Windows stand in the order of recordings, so that a chunk has hardly more than one class.
+    source = SineSource(num_subjects=4, duration_s=20.0)
+    write_dataset(str(tmp_path), source)
+    recipe, data = load(
+        str(tmp_path), train={"epochs": 1, "batch_size": 4, "class_weights": {"jump": 50.0}}
+    )
+    run = Run(recipe=recipe, data=data, worker=Worker(), network=make_network(recipe, data))
+    outputs_BK = []
+    found = run.mean_loss(data.train, lambda outputs, _: outputs_BK.append(outputs))
+    whole = run.objective.loss(torch.cat(outputs_BK), torch.from_numpy(data.train.targets_B))
+    assert found == pytest.approx(whole.item())
+
+
+def test_what_augmentation_does_to_a_window_does_not_move_the_change_to_forecast(
+    tmp_path: Path,
+) -> None:
+    write_dataset(str(tmp_path), SineSource(num_subjects=3, duration_s=20.0))
+    recipe, data = load(
+        str(tmp_path),
+        task="forecast",
+        target={"channel": "acc_x"},
+        horizon_s=0.5,
+        augmentation={"scale_std": 0.5, "jitter_std": 0.5},
+    )
+    batches, chosen = Batches(recipe, data), np.arange(8)
+    augmented = batches.training(data.train, chosen, torch.Generator().manual_seed(0))
+    assert data.train.persistence_B is not None
+    change_B = data.train.targets_B[chosen] - data.train.persistence_B[chosen]
+    np.testing.assert_allclose(augmented.targets_B.numpy(), change_B, atol=1e-6)

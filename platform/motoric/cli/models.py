@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -32,7 +33,7 @@ def list_models() -> None:
         console.print("no models yet: `motoric train jobs/recipes/watch_gru.yaml` makes one")
         return
     table = Table()
-    for name in ("model", "versions", "aliases", "accuracy (unseen people)", "newest"):
+    for name in ("model", "versions", "aliases", "on unseen people", "newest"):
         table.add_column(name)
     for name, versions in found.items():
         aliases = [f"{alias} → {item.version}" for item in versions for alias in item.aliases]
@@ -40,7 +41,7 @@ def list_models() -> None:
             name,
             str(len(versions)),
             ", ".join(aliases) or "none",
-            _percent(versions[0].figures.get("accuracy")),
+            _score(versions[0].figures),
             _when(versions[0].created_at_s),
         )
     console.print(table)
@@ -52,34 +53,30 @@ def show(name: Annotated[str, typer.Argument(help="Name of a model.")]) -> None:
 
     Example: motoric models show watch-exercises
     """
+    from motoric.artefact.description import describe_inputs, describe_output
     from motoric.artefact.files import load_artefact
     from motoric.registry.registry import Registry
 
     settings = load()
     versions = Registry(settings.registry_uri, settings.storage_uri).versions(name)
     table = Table(title=name, title_justify="left")
-    for column in ("version", "aliases", "accuracy", "worst person", "made"):
+    for column in ("version", "aliases", "on unseen people", "worst person", "made"):
         table.add_column(column)
     table.add_column("digest", no_wrap=True)
     for item in versions:
         table.add_row(
             str(item.version),
             ", ".join(item.aliases),
-            _percent(item.figures.get("accuracy")),
+            _score(item.figures),
             _percent(item.figures.get("accuracy_worst_subject")),
             _when(item.created_at_s),
             item.digest[:19],
         )
     console.print(table)
     signature = load_artefact(versions[0].artefact_uri, versions[0].digest).signature
-    sensors = signature.sensors
-    channels = ", ".join(f"{channel.name} [{channel.unit}]" for channel in sensors.channels)
-    console.print(
-        f"takes    windows of {sensors.num_input_samples} samples at {sensors.rate_hz:g} Hz:"
-        f" {channels}",
-        markup=False,
-    )
-    console.print(f"gives    probabilities of {', '.join(signature.classes)}")
+    for line in describe_inputs(signature):
+        console.print(f"takes    {line}", markup=False)
+    console.print(f"gives    {describe_output(signature)}", markup=False)
     console.print(f"artefact {versions[0].artefact_uri}", soft_wrap=True)
 
 
@@ -119,6 +116,12 @@ def ui(
     command = [sys.executable, "-m", "mlflow", "ui", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--backend-store-uri", settings.registry_uri, "--workers", "1"]
     os.execv(sys.executable, command)
+
+
+def _score(figures: Mapping[str, str]) -> str:
+    if "mae" in figures:
+        return f"MAE {figures['mae']} {figures.get('unit', '')}".rstrip()
+    return _percent(figures.get("accuracy"))
 
 
 def _percent(value: str | None) -> str:

@@ -342,7 +342,8 @@ def _ends(name: str) -> tuple[str, str]:
 
 def _rows(found: Sequence[RunSummary]) -> list[str]:
     """Metrics of some runs as rows of a table; ends of intervals stand with what they are of."""
-    names = {name for run in found for name in run.metrics}
+    # What each fold said would fill pages.
+    names = {name for run in found for name in run.metrics if not name.startswith("fold_")}
     names -= {end for name in names for end in _ends(name)}
     return sorted(names, key=_rank)
 

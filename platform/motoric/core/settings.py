@@ -104,9 +104,8 @@ def describe(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             parts.append(f"unknown key {place}")
         else:
-            parts.append(
-                f"{place}: {item['msg'][:1].lower()}{item['msg'][1:]} (got {item['input']!r:.80})"
-            )
+            got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r:.80})"
+            parts.append(f"{place}: {item['msg'][:1].lower()}{item['msg'][1:]}{got}")
     return "; ".join(parts)
 
 

@@ -85,5 +85,9 @@ class QuantilesHead(nn.Module):
     def forward(self, outputs_BK: Tensor, windows_BTC: Tensor) -> Tensor:
         """Quantiles in the target's unit."""
         last_B1 = windows_BTC[:, -1, self.channel : self.channel + 1] * self.std + self.mean
+        return last_B1 + self.changes(outputs_BK)
+
+    def changes(self, outputs_BK: Tensor) -> Tensor:
+        """Quantiles of the change from the last value in the window, in the target's unit."""
         rising_BK, _ = torch.sort(outputs_BK, dim=-1)
-        return last_B1 + rising_BK * self.scale
+        return rising_BK * self.scale

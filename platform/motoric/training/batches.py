@@ -27,7 +27,8 @@ class Batch:
 
     Attributes:
         inputs: The tensors.
-        targets_B: Of each example.
+        targets_B: Of each example; of a forecast, the change from its last value, which the
+            augmentation of the window does not touch.
         others_B: Of the examples that are mixed in; None where none are.
         share: What is left of each example where another is mixed in.
     """
@@ -123,6 +124,8 @@ class Batches:
     ) -> Batch:
         inputs = []
         targets_B = torch.from_numpy(examples.targets_B[chosen])
+        if examples.persistence_B is not None:
+            targets_B = targets_B - torch.from_numpy(examples.persistence_B[chosen])
         if examples.windows_BTC is not None:
             inputs.append(self._windows(examples.windows_BTC[chosen], generator))
         if examples.clips_BTHWC is not None:

@@ -5,7 +5,7 @@ In: a recipe, its examples. Out: predictions for people that the fold's training
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -188,8 +188,3 @@ def to_predictions(
         unit="" if isinstance(output, ClassesOutput) else output.unit,
         horizon_s=output.horizon_s if isinstance(output, QuantilesOutput) else 0.0,
     )
-
-
-def seeds_from(first: int, num: int) -> Sequence[int]:
-    """`num` seeds, the recipe's own first."""
-    return range(first, first + num)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from motoric.artefact.signature import QuantilesOutput
+from motoric.core.errors import RecipeError
 from motoric.models.catalogue import build_model, parse_config
 from motoric.models.closed_form import ClosedFormNetwork
 from motoric.models.heads import RelativeInput
@@ -37,19 +38,21 @@ def make_network(recipe: Recipe, data: SplitExamples) -> nn.Module:
     """
     torch.manual_seed(recipe.train.seed)
     network = build_model(parse_config(recipe.model), input_shapes(data), num_outputs(data))
+    if recipe.initial_weights is not None:
+        load_weights(network, recipe.initial_weights)
     target, output = recipe.target, data.signature.output
-    if (
-        isinstance(output, QuantilesOutput)
-        and isinstance(target, ChannelTarget)
-        and target.relative
-    ):
+    if not isinstance(output, QuantilesOutput):
+        return network
+    if isinstance(network, ClosedFormNetwork):
+        raise RecipeError(
+            f"model {recipe.model['name']!r} gives no quantiles: choose another for a forecast"
+        )
+    if isinstance(target, ChannelTarget) and target.relative:
         network = RelativeInput(
             network,
             channel=target_channel(data.signature, output),
             num_channels=data.signature.num_prepared_channels,
         )
-    if recipe.initial_weights is not None:
-        load_weights(network, recipe.initial_weights)
     return network
 
 
@@ -106,7 +109,7 @@ class _Steppers:
     parallel: nn.Module
     optimiser: torch.optim.Optimizer
     scheduler: torch.optim.lr_scheduler.LRScheduler
-    batch: int = field(default=1)
+    batch: int
 
 
 def _scheduler(
@@ -148,9 +151,9 @@ def _step(
     """One step of the optimiser; returns the loss."""
     batch = run.batches.training(run.data.train, chosen, generator)
     outputs = steppers.parallel(*batch.inputs)
-    loss = run.objective.loss(outputs, batch.targets_B, batch.windows_BTC)
+    loss = run.objective.loss(outputs, batch.targets_B)
     if batch.others_B is not None:
-        other = run.objective.loss(outputs, batch.others_B, batch.windows_BTC)
+        other = run.objective.loss(outputs, batch.others_B)
         loss = batch.share * loss + (1 - batch.share) * other
     value = loss.item()
     if not math.isfinite(value):

@@ -28,6 +28,7 @@ from motoric.training.loop import make_network
 from motoric.training.memory import batches_that_fit
 from motoric.training.objective import Objective
 from motoric.training.recipe import Recipe
+from motoric.training.solving import num_passes
 
 _NUM_TIMED = 3
 _TIMED_S = 20.0
@@ -163,7 +164,7 @@ class Trial:
             started_s = time.perf_counter()
             self._solve(network, features_MF, batch.targets_B, sample_M)
             sample_s = time.perf_counter() - started_s
-        num_rows = len(train) * self._recipe.train.epochs
+        num_rows = len(train) * num_passes(self._recipe)
         num_features, num_outputs = network.num_features, self._objective.num_outputs
         num_groups = len(set(train.subjects))
         ratio = _solve_flops(num_rows, num_features, num_outputs, num_groups) / _solve_flops(
@@ -239,7 +240,7 @@ class Trial:
     def _loss(self) -> tuple[Batch, Tensor]:
         batch = self._batches.training(self._data.train, self._indices(), self._generator)
         outputs = self._network(*batch.inputs)
-        return batch, self._objective.loss(outputs, batch.targets_B, batch.windows_BTC)
+        return batch, self._objective.loss(outputs, batch.targets_B)
 
     def _backward(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
         optimiser.zero_grad()

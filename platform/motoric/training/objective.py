@@ -98,16 +98,19 @@ class Objective:
         """Of the target."""
         return "" if isinstance(self._output, ClassesOutput) else self._output.unit
 
-    def loss(
-        self, outputs: Tensor | Sequence[Tensor], targets_B: Tensor, windows_BTC: Tensor | None
-    ) -> Tensor:
-        """Mean loss of a batch; a network's auxiliary outputs count with their weight."""
+    def loss(self, outputs: Tensor | Sequence[Tensor], targets_B: Tensor) -> Tensor:
+        """Mean loss; a network's auxiliary outputs count with their weight.
+
+        Args:
+            outputs: Of the network, (B, K), or a tuple with auxiliary ones.
+            targets_B: As `Batch.targets_B`: of a forecast, the change from the last value.
+        """
         if isinstance(outputs, Tensor):
-            return self._loss(outputs, targets_B, windows_BTC)
+            return self._loss(outputs, targets_B)
         first, *auxiliary = outputs
-        total = self._loss(first, targets_B, windows_BTC)
+        total = self._loss(first, targets_B)
         for item in auxiliary:
-            total = total + self._auxiliary_weight * self._loss(item, targets_B, windows_BTC)
+            total = total + self._auxiliary_weight * self._loss(item, targets_B)
         return total
 
     def score(self, predicted_BK: Tensor, targets_B: Tensor) -> float:
@@ -121,7 +124,7 @@ class Objective:
             return predicted_BK[:, self._output.quantiles.index(MEDIAN)]
         return predicted_BK[:, 0]
 
-    def _loss(self, outputs_BK: Tensor, targets_B: Tensor, windows_BTC: Tensor | None) -> Tensor:
+    def _loss(self, outputs_BK: Tensor, targets_B: Tensor) -> Tensor:
         if self.is_classes:
             weights = None if self._weights_K is None else self._weights_K.to(outputs_BK.device)
             return cross_entropy(
@@ -132,7 +135,7 @@ class Objective:
             return smooth_l1_loss(outputs_BK[:, 0], wanted_B)
         assert isinstance(self._output, QuantilesOutput)
         assert isinstance(self.head, QuantilesHead)
-        predicted_BQ = self.head(outputs_BK, windows_BTC)
+        predicted_BQ = self.head.changes(outputs_BK)
         return pinball_loss(predicted_BQ, targets_B, self._output.quantiles) / self.head.scale
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from motoric.core.errors import RecipeError
-from motoric.training.batches import Batches
+from motoric.training.batches import Batch, Batches
 from motoric.training.examples import Examples, SplitExamples
 from motoric.training.memory import MemoryLimit, batches_that_fit
 from motoric.training.objective import Objective
@@ -93,18 +93,31 @@ class Run:
     def validate(self) -> tuple[float, float]:
         """Loss and score on the validation part, without augmentation."""
         examples = self.data.validation
-        losses, predicted = [], []
+        predicted = []
+        loss = self.mean_loss(
+            examples,
+            lambda outputs_BK, batch: predicted.append(
+                self.objective.head(outputs_BK, batch.windows_BTC).cpu()
+            ),
+        )
+        score = self.objective.score(torch.cat(predicted), torch.from_numpy(examples.targets_B))
+        return loss, score
+
+    def mean_loss(
+        self, examples: Examples, on_batch: Callable[[Tensor, Batch], None] | None = None
+    ) -> float:
+        """Loss on examples as they are; class weights count over all of them together."""
+        outputs, targets = [], []
         self.network.eval()
         with torch.no_grad():
             for chosen in chunks_of(examples, self.recipe):
                 with batches_that_fit(len(chosen), self.worker.device):
                     batch = self.batches.plain(examples, chosen)
-                    outputs_BK = self.network(*batch.inputs)
-                loss = self.objective.loss(outputs_BK, batch.targets_B, batch.windows_BTC)
-                losses.append(loss.item() * len(chosen))
-                predicted.append(self.objective.head(outputs_BK, batch.windows_BTC).cpu())
-        score = self.objective.score(torch.cat(predicted), torch.from_numpy(examples.targets_B))
-        return sum(losses) / len(examples), score
+                    outputs.append(self.network(*batch.inputs))
+                targets.append(batch.targets_B)
+                if on_batch is not None:
+                    on_batch(outputs[-1], batch)
+            return self.objective.loss(torch.cat(outputs), torch.cat(targets)).item()
 
     def generator(self, epoch: int) -> torch.Generator:
         """Randomness of one worker's epoch; torch's own generator is set alike, for dropout."""

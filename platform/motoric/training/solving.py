@@ -16,11 +16,16 @@ from motoric.core.errors import RecipeError
 from motoric.models.closed_form import ClosedFormNetwork
 from motoric.models.heads import ValueHead
 from motoric.training.augmentation import SensorAugmentation
-from motoric.training.examples import Examples
 from motoric.training.memory import batches_that_fit
+from motoric.training.recipe import Recipe
 from motoric.training.run import EVALUATION_BATCH, OnEpoch, Run, State, chunks_of, weights_of
 
 logger = logging.getLogger(__name__)
+
+
+def num_passes(recipe: Recipe) -> int:
+    """Passes over the training examples: without augmentation a second would see the same again."""
+    return recipe.train.epochs if recipe.augmentation != SensorAugmentation() else 1
 
 
 def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
@@ -40,9 +45,6 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
             " change nothing",
             recipe.model["name"],
         )
-    # Without augmentation a second pass would see the same again.
-    is_augmented = recipe.augmentation != SensorAugmentation()
-    num_passes = recipe.train.epochs if is_augmented else 1
     started_s = time.perf_counter()
     train = run.data.train
     features: list[Tensor] = []
@@ -51,7 +53,7 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
     subject_B = np.unique(train.subjects, return_inverse=True)[1]
     network.eval()
     with torch.no_grad():
-        for epoch in range(num_passes):
+        for epoch in range(num_passes(recipe)):
             generator = run.generator(epoch)
             for chosen in chunks_of(train, recipe):
                 with batches_that_fit(len(chosen), run.worker.device):
@@ -74,9 +76,9 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
             _solved_targets(run, torch.cat(targets)),
             groups_N=torch.cat(groups) if len(set(train.subjects)) > 1 else None,
         )
-    loss = _mean_loss(run, train)
+    loss = run.mean_loss(train)
     elapsed_s = time.perf_counter() - started_s
-    report = run.report(0, loss, 0.0, len(train) * num_passes / elapsed_s)
+    report = run.report(0, loss, 0.0, len(train) * num_passes(recipe) / elapsed_s)
     kept = weights_of(network)
     on_epoch(report, kept)
     return kept
@@ -85,22 +87,6 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
 def _solved_targets(run: Run, targets_B: Tensor) -> Tensor:
     if run.objective.is_classes:
         return targets_B
-    if run.recipe.task == "forecast":
-        raise RecipeError(
-            f"model {run.recipe.model['name']!r} gives no quantiles: choose another for a forecast"
-        )
     head = run.objective.head
     assert isinstance(head, ValueHead)
     return (targets_B[:, None] - head.mean) / head.std
-
-
-def _mean_loss(run: Run, examples: Examples) -> float:
-    total = 0.0
-    with torch.no_grad():
-        for chosen in chunks_of(examples, run.recipe):
-            batch = run.batches.plain(examples, chosen)
-            loss = run.objective.loss(
-                run.network(*batch.inputs), batch.targets_B, batch.windows_BTC
-            )
-            total += loss.item() * len(chosen)
-    return total / len(examples)

@@ -79,7 +79,7 @@ def train(
     """
     needed = recipe.resources
     if not can_grow:
-        _check_cluster(recipe)
+        check_cluster(recipe, recipe.resources.num_workers)
     per_worker = recipe.resources.of_worker
     filesystem, path = storage.filesystem(storage.join(storage_uri, "runs"))
     filesystem.create_dir(path, recursive=True)
@@ -132,14 +132,14 @@ def train(
     )
 
 
-def _check_cluster(recipe: Recipe) -> None:
+def check_cluster(recipe: Recipe, num_workers: int) -> None:
     """Refuse a recipe that no node of a fixed cluster can carry, instead of waiting for ever."""
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     for name, amount in recipe.resources.of_worker.items():
-        needed, there = amount * recipe.resources.num_workers, total.get(name, 0.0)
+        needed, there = amount * num_workers, total.get(name, 0.0)
         if needed > there:
             raise RecipeError(
-                f"resources: {recipe.resources.num_workers} worker(s) need {needed:g} {name}, the"
+                f"resources: {num_workers} worker(s) need {needed:g} {name}, the"
                 f" cluster has {there:g}: lower resources.num_workers, or grow the cluster"
             )
 

@@ -38,7 +38,7 @@ from motoric.training.loading import load_examples
 from motoric.training.partition import with_examples
 from motoric.training.recipe import Recipe
 from motoric.training.split_config import LeakingSplit
-from motoric.training.trainer import new_run_id
+from motoric.training.trainer import check_cluster, new_run_id
 from motoric.workflows.tracking import TrackedRun, parquet_bytes, tracked
 from motoric.workflows.train import keep_report, run_facts
 
@@ -123,6 +123,8 @@ def evaluate_recipe(
     with tracked(registry, recipe, name=run_id, kind="evaluate", dataset_digest=digest) as tracking:
         if num_reused < len(jobs):
             watcher.on_stage(f"{len(jobs) - num_reused} of {len(jobs)} folds to train")
+            if settings.profile == "local":
+                check_cluster(recipe, 1)
             waiting = [job for job in jobs if job not in done]
             timelines_of = dataset.uri if plan.timelines else None
             for job, result in _run(recipe, inputs, examples, waiting, timelines_of):

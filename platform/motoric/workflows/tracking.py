@@ -69,7 +69,7 @@ def tracked(
             registry.log_files(run_id, Path(folder))
         yield TrackedRun(registry=registry, run_id=run_id)
     except BaseException as error:  # Ctrl-C too: no run stays "running" for ever
-        reason = error.message if isinstance(error, MotoricError) else type(error).__name__
+        reason = error.message if isinstance(error, MotoricError) else repr(error)
         registry.end_run(run_id, failed=True, error=reason)
         raise
     registry.end_run(run_id)
