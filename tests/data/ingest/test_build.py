@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from motoric.core.errors import DatasetError, NoSamplesError
+from motoric.core.errors import DatasetError, NoSamplesError, PlatformError
 from motoric.data.card import CARD
 from motoric.data.dataset import open_dataset
-from motoric.data.ingest.build import plan
+from motoric.data.ingest.build import plan, stopped
 from motoric.data.ingest.commit import known_recordings
 from motoric.data.ingest.part_writer import UNFINISHED, PartWriter
 from motoric.data.ingest.samples import Samples
@@ -285,7 +285,7 @@ def test_a_full_disk_stops_the_run_and_quarantines_nothing(tmp_path: Path) -> No
     code = """
 import json, resource, sys
 from motoric.core.errors import PlatformError
-from motoric.data.ingest.build import plan
+from motoric.data.ingest.build import plan, stopped
 from motoric.data.ingest.part_writer import PartWriter
 from recordings import SineSource
 source = SineSource(num_subjects=1, duration_s=600.0)
@@ -304,3 +304,37 @@ except PlatformError as error:
     )
     assert "the storage failed" in done.stdout
     assert "File too large" in done.stdout
+
+
+def raised_as_cause(own: PlatformError) -> Exception:
+    error = RuntimeError("UDF failed to process a data block.\nTo change retry attempts, see there")
+    error.__cause__ = own
+    return error
+
+
+def raised_as_attribute(own: PlatformError) -> Exception:
+    error = RuntimeError("To change retry attempts, see there")
+    error.cause = own  # type: ignore[attr-defined]
+    return error
+
+
+def raised_as_text(own: PlatformError) -> Exception:
+    return RuntimeError(
+        f"ray::Map()\n  File x\nmotoric.core.errors.PlatformError: {own.message}\n\nThe above"
+        " exception was the direct cause of the following\nTo change retry attempts, see there"
+    )
+
+
+@pytest.mark.parametrize("wrap", [raised_as_cause, raised_as_attribute, raised_as_text])
+def test_what_stopped_a_run_is_said_in_the_words_of_its_task(
+    wrap: Callable[[PlatformError], Exception],
+) -> None:
+    message = stopped(wrap(PlatformError("/x: the storage failed: no room"))).message
+    assert message.startswith("the ingest stopped: /x: the storage failed: no room.")
+    assert "retry" not in message
+
+
+def test_a_run_that_ray_stopped_says_rays_last_line() -> None:
+    assert stopped(RuntimeError("a\nno node left")).message.startswith(
+        "the ingest stopped: no node left."
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +27,8 @@ _GROUP_SHARE = 1 / 16
 _MIN_GROUP_BYTES, _MAX_GROUP_BYTES = 4 * 2**20, 64 * 2**20
 GROUP_RECORDINGS = 16
 _SHOWN = 10
+
+_TOLD = re.compile(r"motoric\.core\.errors\.PlatformError: (.+)")
 
 OnProgress = Callable[[int, int], None]
 
@@ -233,17 +236,23 @@ def _run(writer: PartWriter, tasks: list[dict[str, Any]], on_progress: OnProgres
                 done += sum(len(result[name]) for name in ("recordings", "quarantined", "kept"))
                 on_progress(done, total)
         except ray.exceptions.RayError as error:
-            raise _stopped(error) from error
+            raise stopped(error) from error
     return gather(results)
 
 
-def _stopped(error: Exception) -> PlatformError:
+def stopped(error: Exception) -> PlatformError:
     """What stopped a run, in the words of the task that failed."""
-    cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, PlatformError):
-        cause = cause.__cause__
-    why = cause.message if isinstance(cause, PlatformError) else str(cause).strip()
-    last_line = why.splitlines()[-1] if why else type(error).__name__
+    # Ray hands on what a task raised as the cause, as an attribute, or as the text of a traceback
+    # alone, by the thread in which it finds out.
+    chain: list[BaseException] = [error]
+    while (following := chain[-1].__cause__ or getattr(chain[-1], "cause", None)) is not None:
+        if not isinstance(following, BaseException) or following in chain:
+            break
+        chain.append(following)
+    own = [item.message for item in chain if isinstance(item, PlatformError)]
+    told = [line for item in chain for line in _TOLD.findall(str(item))]
+    last = str(chain[-1]).strip().splitlines() or [type(error).__name__]
+    last_line = (own or told or last)[-1].strip().splitlines()[-1]
     return PlatformError(
         f"the ingest stopped: {last_line}. Nothing was committed; what was read is kept, so the"
         " same command goes on from there"
