@@ -194,7 +194,7 @@ def _warnings(
     if recipe.task == "classify":
         from motoric.training.evaluation.leaks import find_leaks
 
-        yield from (leak.message for leak in find_leaks(dataset))
+        yield from (leak.message for leak in find_leaks(dataset, inputs.outlines))
 
 
 def _of_split(recipe: Recipe, data: SplitExamples) -> Iterator[str]:

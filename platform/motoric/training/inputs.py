@@ -63,7 +63,7 @@ def model_inputs(recipe: Recipe, dataset: Dataset) -> ModelInputs:
         RecipeError: The recipe names a channel, a label or metadata that is not there, or a step
             that does not fit the stream.
     """
-    outlines = _chosen(recipe, dataset)
+    outlines = chosen_outlines(recipe, dataset)
     if not isinstance(recipe.split, LeakingSplit) and recipe.split.by == "recording":
         logger.warning(
             "split.by is recording: recordings of one person may be in training and in test"
@@ -97,7 +97,13 @@ def clip_spec(clip: ClipInput) -> ClipSpec:
     )
 
 
-def _chosen(recipe: Recipe, dataset: Dataset) -> tuple[Recording, ...]:
+def chosen_outlines(recipe: Recipe, dataset: Dataset) -> tuple[Recording, ...]:
+    """The recordings that `where` chooses, without their streams.
+
+    Raises:
+        DatasetError: None has all that it asks for.
+        RecipeError: No recording has one of its values.
+    """
     outlines = dataset.outlines()
     for key, value in recipe.where.items():
         values = sorted({item.metadata[key] for item in outlines if key in item.metadata})

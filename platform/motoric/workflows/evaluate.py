@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -132,7 +133,10 @@ def evaluate_recipe(
                 done[job] = result
                 _log_epochs(tracking, job, result, is_only=len(jobs) == 1)
                 watcher.on_fold(*job, _score(result), len(done), len(jobs))
-        return _conclude(recipe, plan, settings, dataset, jobs, done, tracking, run_id, num_reused)
+        leaks = tuple(find_leaks(dataset, inputs.outlines)) if recipe.task == "classify" else ()
+        return _conclude(
+            recipe, plan, settings, dataset, jobs, done, leaks, tracking, run_id, num_reused
+        )
 
 
 _Job = tuple[Fold, int]
@@ -223,6 +227,7 @@ def _conclude(
     dataset: Dataset,
     jobs: Sequence[_Job],
     done: dict[_Job, FoldResult],
+    leaks: tuple[Leak, ...],
     tracking: TrackedRun,
     run_id: str,
     num_reused: int,
@@ -230,7 +235,6 @@ def _conclude(
     predictions = concatenate([done[job].predictions for job in jobs])
     evaluation = evaluate(predictions)
     tracking.log_test(evaluation)
-    leaks = tuple(find_leaks(dataset)) if recipe.task == "classify" else ()
     folder_uri = storage.join(settings.storage_uri, "runs", run_id, "report")
     num_folds = len(jobs) // plan.num_seeds
     facts = run_facts(run_id, dataset) | {
@@ -280,7 +284,7 @@ def _keep_timelines(
 
 
 class _FoldStore:
-    """Results of folds, named by the recipe, the data, the split and the version of Motoric."""
+    """Results of folds, named by the recipe, the data, the split and the code that trains."""
 
     def __init__(
         self, storage_uri: str, recipe: Recipe, dataset: Dataset, plan: EvaluationPlan
@@ -293,8 +297,11 @@ class _FoldStore:
         if isinstance(recipe.split, LeakingSplit):
             # Its parts hold everybody, so that they do not say which windows are tested.
             content["split"] = recipe.split.model_dump(mode="json")
+        if recipe.initial_weights is not None:
+            weights = storage.read_bytes(recipe.initial_weights)
+            content["initial_weights"] = hashlib.sha256(weights).hexdigest()
         self._base = json.dumps(
-            [content, dataset.card.content_digest, plan.training_people_only, motoric.__version__],
+            [content, dataset.card.content_digest, plan.training_people_only, _code_digest()],
             sort_keys=True,
         )
 
@@ -315,6 +322,16 @@ class _FoldStore:
         key = json.dumps([self._base, asdict(fold.split), seed])
         name = hashlib.sha256(key.encode()).hexdigest()[:20]
         return storage.join(self._folder, f"{name}.parquet")
+
+
+def _code_digest() -> str:
+    """Of the sources that weights and predictions depend on: a version number outlives edits."""
+    package = Path(motoric.__file__).parent
+    digest = hashlib.sha256()
+    for folder in ("artefact", "data", "models", "training"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _renumbered(predictions: Predictions, job: _Job) -> Predictions:

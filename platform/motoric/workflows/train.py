@@ -23,6 +23,7 @@ from motoric.training.evaluation.leaks import Leak, find_leaks
 from motoric.training.evaluation.predictions import Predictions
 from motoric.training.evaluation.report import render_report
 from motoric.training.examples import SplitExamples
+from motoric.training.inputs import chosen_outlines
 from motoric.training.partition import load_split
 from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
@@ -108,7 +109,9 @@ def _conclude(
         recipe, data, run, model, evaluation, settings.storage_uri
     )
     tracking.log_test(evaluation)
-    leaks = tuple(find_leaks(dataset)) if recipe.task == "classify" else ()
+    leaks: tuple[Leak, ...] = ()
+    if recipe.task == "classify":
+        leaks = tuple(find_leaks(dataset, chosen_outlines(recipe, dataset)))
     folder_uri = storage.join(settings.storage_uri, "runs", run.run_id, "report")
     facts = run_facts(run.run_id, dataset) | {
         "artefact": digest,

@@ -61,9 +61,10 @@ class _Group:
     values: frozenset[str]
 
 
-def find_leaks(dataset: Dataset) -> list[Leak]:
-    """Leaks of a dataset, by its tables of recordings and annotations."""
-    return leaks_among(dataset.outlines(), hardware_traits(dataset.recordings_table()))
+def find_leaks(dataset: Dataset, outlines: Sequence[Recording] | None = None) -> list[Leak]:
+    """Leaks of a dataset, or of some of its recordings, by its tables alone."""
+    chosen = dataset.outlines() if outlines is None else outlines
+    return leaks_among(chosen, hardware_traits(dataset.recordings_table()))
 
 
 def leaks_among(outlines: Sequence[Recording], hardware: Traits | None = None) -> list[Leak]:
