@@ -59,7 +59,7 @@ MODEL: dict[str, dict[str, Any]] = {
     },
     "inception": {"depth": 3, "filters": 4},
     "patch_transformer": {"patch_samples": 4, "stride_samples": 2, "width": 16, "depth": 1},
-    "r2plus1d": {"stages": [4], "stem_channels": 4, "pooling": "grid"},
+    "r2plus1d": {"stages": [4], "stem_channels": 4},
     "random_kernels": {"num_features": 168, "representations": ["raw", "diff"]},
     "recurrent": {"hidden_size": 4, "stem_channels": 4},
 }

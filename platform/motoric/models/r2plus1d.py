@@ -53,10 +53,8 @@ class R2Plus1dConfig(BaseModel):
     frame_differences: bool = Field(
         default=True, description="add what changed since the frame before as channels"
     )
-    pooling: Literal["mean", "max", "mean_max", "grid"] = Field(
-        default="mean_max",
-        description="over time, after a mean over space; grid pools nothing, so that the head knows"
-        " where in picture and clip a feature was: for clips that are whole movements",
+    pooling: Literal["mean", "max", "mean_max"] = Field(
+        default="mean_max", description="over time, after a mean over space"
     )
     dropout: float = Field(default=0.3, ge=0.0, lt=1.0)
 
@@ -192,19 +190,13 @@ class R2Plus1d(nn.Module):
                 )
                 width = channels
         self.blocks = nn.Sequential(*blocks)
-        if config.pooling == "grid":
-            width *= _num_cells(clip, strides)
         width *= 2 if config.pooling == "mean_max" else 1
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(width, num_outputs))
 
     def forward(self, clips_BTHWC: Tensor) -> Tensor:
         """Outputs of shape (B, num_outputs)."""
         features_BTHWF = torch.relu(self.stem(self.input(clips_BTHWC)))
-        features_BTHWF = self.blocks(features_BTHWF)
-        if self.pooling == "grid":
-            of_grid: Tensor = self.head(features_BTHWF.flatten(1))
-            return of_grid
-        features_BTF = features_BTHWF.mean(dim=(2, 3))
+        features_BTF = self.blocks(features_BTHWF).mean(dim=(2, 3))
         pooled = []
         if self.pooling != "max":
             pooled.append(features_BTF.mean(dim=1))
@@ -275,16 +267,6 @@ def _chain(
         strides.append(stride)
         size = -(-size // stride)
     return tuple(strides), size
-
-
-def _num_cells(clip: ClipShape, strides: _Strides) -> int:
-    """Places in the last feature map."""
-    num_frames, height, width = clip.num_frames, clip.height, clip.width
-    for stride in (strides.stem, *strides.space):
-        height, width = -(-height // stride), -(-width // stride)
-    for stride in strides.time:
-        num_frames = -(-num_frames // stride)
-    return num_frames * height * width
 
 
 def build(config: R2Plus1dConfig, shapes: InputShapes, num_outputs: int) -> nn.Module:
