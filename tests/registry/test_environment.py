@@ -19,7 +19,7 @@ from motoric.registry.environment import (
     git_state,
 )
 
-needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="no git here")
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 
 def git(folder: Path, *arguments: str) -> str:

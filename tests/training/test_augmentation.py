@@ -9,7 +9,6 @@ from torch import Tensor
 
 from motoric.core.errors import RecipeError
 from motoric.training.augmentation import (
-    AugmentationConfig,
     SensorAugmentation,
     augment_prepared,
     augment_raw,
@@ -65,7 +64,7 @@ def test_what_is_off_returns_the_very_input_and_draws_nothing() -> None:
     windows_BTC, generator = noise(), seeded()
     before = generator.get_state()
     assert augment_raw(windows_BTC, SensorAugmentation(), IMU, RATE_HZ, generator) is windows_BTC
-    assert augment_prepared(windows_BTC, AugmentationConfig(), generator) is windows_BTC
+    assert augment_prepared(windows_BTC, SensorAugmentation(), generator) is windows_BTC
     assert torch.equal(generator.get_state(), before)
 
 

@@ -181,7 +181,7 @@ def test_workers_share_a_batch_and_the_cluster_must_offer_all_of_them(uri: str) 
 
 def test_a_gpu_that_is_not_here_is_a_warning(uri: str) -> None:
     if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+        pytest.skip("this machine has a GPU, and the warning is for one without")
     found = tried(uri, resources={"gpus_per_worker": 1})
     assert any("this machine has none" in warning for warning in found.warnings)
     assert found.worker_resources["GPU"] == 1

@@ -86,9 +86,6 @@ class SensorAugmentation(BaseModel):
     )
 
 
-AugmentationConfig = SensorAugmentation
-
-
 def check_augmentation(
     config: SensorAugmentation, channels: Sequence[str], *, rate_hz: float, num_samples: int
 ) -> None:
@@ -369,15 +366,3 @@ def _kept_channels(
     is_kept_BG = (chance_BG >= probability) | (chance_BG == chance_BG.amax(dim=1, keepdim=True))
     is_kept_BC = is_kept_BG[:, [groups.index(base) for base in bases]]
     return is_kept_BC[:, None].to(windows_BTC.dtype)
-
-
-def rotate_raw(windows_BTC: Tensor, rotation_deg: float, generator: torch.Generator) -> Tensor:
-    """Turn raw windows whose channels are consecutive (x, y, z) triples; for `augment_raw`."""
-    num, samples, channels = windows_BTC.shape
-    turn_B33 = rotation_matrices(rotation_deg, num, generator).to(windows_BTC)
-    triples = windows_BTC.reshape(num, samples * (channels // 3), 3)
-    return torch.einsum("bnj,bij->bni", triples, turn_B33).reshape(num, samples, channels)
-
-
-# What the loop called before `augment_prepared`.
-perturb = augment_prepared

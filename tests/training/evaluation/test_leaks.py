@@ -153,7 +153,9 @@ def test_channels_that_some_labels_lack_leak(tmp_path: Path) -> None:
     assert "for exactly walk and" in leak.message
 
 
-@pytest.mark.skipif("MOTORIC_TEST_DATA" not in os.environ, reason="needs the real recordings")
+@pytest.mark.skipif(
+    "MOTORIC_TEST_DATA" not in os.environ, reason="MOTORIC_TEST_DATA is not set: no real recordings"
+)
 def test_the_placement_of_the_utd_recordings_leaks() -> None:
     manifest = Path(os.environ["MOTORIC_TEST_DATA"]) / "utd_mhad" / "manifest.csv"
     with manifest.open() as file:
