@@ -36,10 +36,16 @@ class Platform:
         self.client = client
 
     def deploy(self, **args: Any) -> None:
-        """As `motoric deploy` does: read, merge, put, wait."""
+        """As `motoric deploy` does: read, merge, put, wait until HTTP gets there.
+
+        An application that runs is not yet a route: until HAProxy has it, the platform's own
+        application answers 404.
+        """
         model = ModelAppArgs.model_validate({"model": MODEL, "cpu": 0.1, **args})
         self.api.put(merge(config_of(self.api.details()), model))
         self.api.wait_running([model.model], TIMEOUT_S)
+        health = f"/v1/models/{model.model}/healthz"
+        self.wait(lambda: self.client.get(health).status_code != 404)
 
     def health(self, model: str = MODEL) -> dict[str, Any]:
         found: dict[str, Any] = self.client.get(f"/v1/models/{model}/healthz").json()
