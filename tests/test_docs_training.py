@@ -114,7 +114,7 @@ def test_the_table_of_models_has_every_model_what_it_takes_and_its_size() -> Non
     branches = {"sensors": {"name": "inception"}, "clip": {"name": "r2plus1d"}}
     for name, takes, _, _, size in ((quoted(row[0])[0], *row[1:]) for row in rows):
         assert tuple(takes.split(", ")) == MODELS[name].takes
-        config = parse_config({"name": name, **(branches if name == "fusion" else {})})
+        config = parse_config({"name": name, **(branches if "fusion" in name else {})})
         network = build_model(config, InputShapes(sensors=sensors, clip=clip), 7)
         num = sum(parameter.numel() for parameter in network.parameters())
         assert size == f"{round(num / 1000)} k"

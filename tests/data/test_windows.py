@@ -301,3 +301,86 @@ def test_what_happens_outside_of_a_movement_never_changes_its_window() -> None:
     np.testing.assert_array_equal(
         alone.windows_BTC[0], moved((0.0, 0.9), (1.0, 2.0), (2.1, 3.0)).windows_BTC[1]
     )
+
+
+def stretched(values_T: np.ndarray, num_samples: int = 40, start_s: float = 0.0) -> Window:
+    """One movement of one channel, stretched, with 5 samples of context."""
+    windower = Windower(
+        native_rate_hz=RATE_HZ,
+        rate_hz=RATE_HZ,
+        length_s=num_samples / RATE_HZ,
+        hop_s=1.0,
+        context_s=0.5,
+    )
+    time_s = start_s + np.arange(len(values_T)) / RATE_HZ
+    window = windower.whole(time_s, values_T[:, None], fit="stretch")
+    assert window is not None
+    return window
+
+
+@given(
+    num_rows=st.integers(1, 200),
+    num_samples=st.integers(2, 60),
+    first=st.floats(-50, 50),
+    last=st.floats(-50, 50),
+)
+def test_a_stretched_line_stays_the_line_between_its_ends(
+    num_rows: int, num_samples: int, first: float, last: float
+) -> None:
+    line_T = np.linspace(first, last, num_rows)
+    window = stretched(line_T, num_samples)
+    assert window.values_TC.dtype == np.float32
+    expected_T = np.linspace(line_T[0], line_T[-1], num_samples)
+    np.testing.assert_allclose(window.values_TC[5:, 0], expected_T, atol=1e-4)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    num_rows=st.integers(1, 200),
+    num_samples=st.integers(2, 60),
+    start_s=st.floats(0, 1e4),
+)
+def test_a_stretched_movement_keeps_its_ends_and_its_own_time(
+    seed: int, num_rows: int, num_samples: int, start_s: float
+) -> None:
+    values_T = np.random.default_rng(seed).normal(size=num_rows)
+    window = stretched(values_T, num_samples, start_s)
+    ends = window.values_TC[[5, -1], 0]
+    np.testing.assert_array_equal(ends, values_T[[0, -1]].astype(np.float32))
+    np.testing.assert_array_equal(window.values_TC[:5, 0], np.float32(values_T[0]))
+    assert np.abs(window.values_TC).max() <= np.abs(values_T).max() + 1e-6
+    assert window.start_s == pytest.approx(start_s)
+    assert window.end_s == pytest.approx(start_s + num_rows / RATE_HZ)
+
+
+@pytest.mark.parametrize("num_slow", [60, 97, 180])
+def test_slow_and_quick_play_of_one_movement_look_alike_only_when_stretched(num_slow: int) -> None:
+    def played(num_rows: int) -> np.ndarray:
+        share_T = np.linspace(0, 1, num_rows)
+        return np.sin(2 * np.pi * share_T) + 0.3 * np.cos(6 * np.pi * share_T)
+
+    quick, slow = stretched(played(50)), stretched(played(num_slow))
+    np.testing.assert_allclose(quick.values_TC, slow.values_TC, atol=0.03)
+    windower = Windower(native_rate_hz=RATE_HZ, rate_hz=RATE_HZ, length_s=4.0, hop_s=1.0)
+    padded = [
+        windower.whole(np.arange(num) / RATE_HZ, played(num)[:, None]) for num in (50, num_slow)
+    ]
+    assert padded[0] is not None
+    assert padded[1] is not None
+    assert np.abs(padded[0].values_TC - padded[1].values_TC).max() > 0.1
+
+
+def test_each_annotated_movement_is_stretched_by_itself() -> None:
+    found = moved((0.0, 2.9), (1.0, 1.5), fit="stretch")
+    expected = np.stack([np.linspace(0.0, 2.9, 10), np.linspace(1.0, 1.5, 10)])
+    np.testing.assert_allclose(found.windows_BTC[..., 0], expected, atol=1e-6)
+    np.testing.assert_allclose(found.windows_BTC[..., 1], -expected, atol=1e-6)
+    np.testing.assert_allclose(found.start_s_B, [0.0, 1.0])
+    np.testing.assert_allclose(found.end_s_B, [3.0, 1.6])
+
+
+def test_a_stretched_movement_with_a_gap_is_left_out_unless_the_gap_is_filled() -> None:
+    spans = ((1.0, 2.0), (3.5, 5.0))
+    assert moved(*spans, fit="stretch").start_s_B.tolist() == pytest.approx([1.0])
+    filled = moved(*spans, fit="stretch", max_gap_s=1.0)
+    np.testing.assert_allclose(filled.windows_BTC[1, :, 0], np.linspace(3.5, 5.0, 10), atol=1e-5)

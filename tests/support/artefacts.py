@@ -22,10 +22,12 @@ NUM_SAMPLES = 10
 NUM_CHANNELS = 4
 
 
-def small_signature(classes: Sequence[str] = CLASSES) -> Signature:
-    """Windows of 10 samples of 4 channels."""
+def small_signature(classes: Sequence[str] = CLASSES, **changes: object) -> Signature:
+    """Windows of 10 samples of 4 channels; `changes` are of their input."""
     channels = tuple(Channel(name=f"acc_{name}", unit="m/s^2") for name in "xyzw")
-    sensors = SensorInput(channels=channels, rate_hz=10.0, length_s=1.0, hop_s=0.5)
+    sensors = SensorInput.model_validate(
+        {"channels": channels, "rate_hz": 10.0, "length_s": 1.0, "hop_s": 0.5, **changes}
+    )
     return Signature(inputs=(sensors,), outputs=(ClassesOutput(classes=tuple(classes)),))
 
 
@@ -66,6 +68,7 @@ def write_small_artefact(
     bias: Sequence[float] = (0.0, 0.0, 0.0),
     *,
     graph: bytes | None = None,
+    signature: Signature | None = None,
 ) -> str:
     """Write an artefact; returns its digest. `graph` replaces the real one, to break it."""
     return files.write_artefact(
@@ -74,7 +77,9 @@ def write_small_artefact(
             files.MODEL: small_graph(bias) if graph is None else graph,
             files.WEIGHTS: b"none",
             files.RECIPE: b"version: 1\n",
-            files.SIGNATURE: small_signature(classes).model_dump_json(indent=1).encode(),
+            files.SIGNATURE: (signature or small_signature(classes))
+            .model_dump_json(indent=1)
+            .encode(),
             files.METRICS: json.dumps({"accuracy": 1.0}).encode(),
             files.CARD: b"# A model for tests\n",
         },

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,7 +15,6 @@ from motoric.training.augmentation import (
     augment_prepared,
     augment_raw,
     check_augmentation,
-    rotation_matrices,
     sample_at,
     time_positions,
 )
@@ -22,6 +23,7 @@ RATE_HZ = 50.0
 IMU = ("acc_x", "acc_y", "acc_z", "heart_rate", "gyr_z", "gyr_y", "gyr_x")
 EVERYTHING = SensorAugmentation(
     rotation_deg=20,
+    mirror=0.5,
     scale_std=0.1,
     jitter_std=0.1,
     time_warp_std=0.2,
@@ -45,7 +47,7 @@ def ramp(num: int, samples: int) -> Tensor:
     return torch.arange(samples, dtype=torch.float32).expand(num, samples)[:, :, None]
 
 
-def raw(windows_BTC: Tensor, names: tuple[str, ...] = IMU, seed: int = 0, **parts: float) -> Tensor:
+def raw(windows_BTC: Tensor, names: tuple[str, ...] = IMU, seed: int = 0, **parts: Any) -> Tensor:
     config = SensorAugmentation(**parts)
     return augment_raw(windows_BTC, config, names, RATE_HZ, seeded(seed))
 
@@ -85,23 +87,10 @@ def test_the_global_generator_is_neither_used_nor_moved() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("part", list(SensorAugmentation.model_fields))
+@pytest.mark.parametrize("part", sorted(set(SensorAugmentation.model_fields) - {"mirror_axis"}))
 def test_every_part_alone_changes_the_windows(part: str) -> None:
     config = SensorAugmentation(**{part: getattr(EVERYTHING, part)})
     assert not torch.equal(both(noise(), config, 0), noise())
-
-
-def test_rotations_are_orthogonal_and_proper() -> None:
-    turn_B33 = rotation_matrices(60.0, 50, seeded())
-    torch.testing.assert_close(turn_B33 @ turn_B33.transpose(1, 2), torch.eye(3).expand(50, 3, 3))
-    torch.testing.assert_close(torch.linalg.det(turn_B33), torch.ones(50))
-
-
-def test_the_rotation_angle_has_the_asked_std() -> None:
-    turn_B33 = rotation_matrices(10.0, 20_000, seeded())
-    cosine_B = (turn_B33.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
-    angle_B = torch.rad2deg(torch.arccos(cosine_B.clamp(-1, 1)))
-    assert angle_B.square().mean().sqrt().item() == pytest.approx(10.0, rel=0.03)
 
 
 def test_rotation_keeps_norms_and_leaves_other_channels_alone() -> None:
@@ -146,6 +135,38 @@ def test_rotation_without_whole_triples_names_the_channels(
     with pytest.raises(RecipeError, match=message):
         raw(noise(channels=len(names)), names, rotation_deg=5)
     assert torch.isfinite(raw(noise(channels=len(names)), names, time_warp_std=0.1)).all()
+
+
+@pytest.mark.parametrize("axis", ["x", "y", "z"])
+def test_a_mirror_of_probability_1_takes_all_windows_and_undoes_itself(axis: str) -> None:
+    windows_BTC = noise()
+    mirrored_BTC = raw(windows_BTC, mirror=1, mirror_axis=axis)
+    assert torch.equal(mirrored_BTC.abs(), windows_BTC.abs())
+    turned_BC = (mirrored_BTC != windows_BTC).any(dim=1)
+    expected = [name.startswith("acc") == name.endswith(f"_{axis}") for name in IMU]
+    expected[IMU.index("heart_rate")] = False
+    assert turned_BC.tolist() == [expected] * len(windows_BTC)
+    assert torch.equal(raw(mirrored_BTC, mirror=1, mirror_axis=axis), windows_BTC)
+
+
+def test_a_mirror_takes_whole_windows_as_often_as_asked_and_the_same_for_a_seed() -> None:
+    windows_BTC = noise(num=3000, samples=4)
+    mirrored_BTC = raw(windows_BTC, seed=1, mirror=0.3)
+    every_BTC = raw(windows_BTC, mirror=1)
+    is_mirrored_B = (mirrored_BTC == every_BTC).flatten(1).all(dim=1)
+    is_kept_B = (mirrored_BTC == windows_BTC).flatten(1).all(dim=1)
+    assert (is_mirrored_B ^ is_kept_B).all()
+    assert is_mirrored_B.float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(mirrored_BTC, raw(windows_BTC, seed=1, mirror=0.3))
+    assert not torch.equal(mirrored_BTC, raw(windows_BTC, seed=2, mirror=0.3))
+
+
+def test_channels_that_cannot_be_mirrored_are_refused_only_where_there_is_a_mirror() -> None:
+    names = ("acc_x", "acc_y", "heart_rate")
+    with pytest.raises(RecipeError, match=r"augmentation\.mirror .* there is no acc_z"):
+        raw(noise(channels=3), names, mirror=0.1)
+    windows_BTC = noise(channels=3)
+    assert raw(windows_BTC, names, mirror=0, mirror_axis="z") is windows_BTC
 
 
 @settings(max_examples=40, deadline=None)
@@ -256,8 +277,16 @@ def test_dropout_of_the_only_group_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"crop": 0}, {"time_mask": 1}, {"jitter_std": float("inf")}, {"mirror": 0.5}]
+    "wrong",
+    [
+        {"crop": 0},
+        {"time_mask": 1},
+        {"jitter_std": float("inf")},
+        {"mirror": 1.5},
+        {"mirror_axis": "w"},
+        {"flip": 0.5},
+    ],
 )
-def test_values_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+def test_values_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         SensorAugmentation.model_validate(wrong)

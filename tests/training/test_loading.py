@@ -218,6 +218,18 @@ def test_a_movement_of_any_length_is_one_window(tmp_path: Path) -> None:
     assert not (short_TC[11:15] == short_TC[0]).any()
 
 
+def test_a_movement_is_stretched_where_the_recipe_and_so_the_signature_says_so(
+    tmp_path: Path,
+) -> None:
+    window = {"stream": "imu", "length_s": 2.0, "span": "annotation", "fit": "stretch"}
+    _, data = load(changed(tmp_path, "moves"), window=window)
+    assert data.signature.sensor_input is not None
+    assert data.signature.sensor_input.fit == "stretch"
+    assert data.train.windows_BTC is not None
+    short_TC = data.train.windows_BTC[0]
+    assert (np.abs(np.diff(short_TC, axis=0)).max(axis=1) > 0).all()
+
+
 def test_a_forecast_looks_ahead_from_the_last_sample(uri: str) -> None:
     changes = {"task": "forecast", "target": {"channel": "acc_y"}, "horizon_s": 0.5}
     _, data = load(uri, **changes)

@@ -2,14 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 import torch
 
-from filmed import CLIP, FUSED_MODEL
-from motoric.core.errors import RecipeError
 from motoric.training.batches import Batch, mix
 from recordings import SineSource, write_dataset
-from trainings import load, recipe_of, train_here
+from trainings import load, train_here
 
 
 def test_each_example_is_mixed_with_one_of_the_batch_by_one_share() -> None:
@@ -36,6 +33,15 @@ def test_a_network_learns_from_mixed_examples(tmp_path: Path) -> None:
     assert right_B.mean() > 0.8
 
 
-def test_inputs_that_may_be_missing_are_not_mixed() -> None:
-    with pytest.raises(RecipeError, match=r"train\.mixup_alpha"):
-        recipe_of("x", clip=CLIP, model=FUSED_MODEL, train={"mixup_alpha": 0.2})
+def test_what_lacks_an_input_is_not_mixed_with_what_has_it() -> None:
+    present_B2 = torch.tensor([[1.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    windows_BTC = torch.arange(4.0)[:, None, None].expand(4, 3, 1)
+    clips_BTHWC = torch.arange(4.0)[:, None, None, None, None].expand(4, 2, 8, 8, 1)
+    batch = Batch(inputs=(windows_BTC, clips_BTHWC, present_B2), targets_B=torch.arange(4))
+    for seed in range(8):
+        mixed = mix(batch, 0.5, torch.Generator().manual_seed(seed))
+        assert mixed.others_B is not None
+        torch.testing.assert_close(mixed.inputs[2], present_B2)
+        torch.testing.assert_close(mixed.inputs[1][[1, 3]], clips_BTHWC[[1, 3]])
+        assert mixed.others_B[[1, 3]].tolist() == [1, 3]
+        assert sorted(mixed.others_B[[0, 2]].tolist()) in ([0, 2], [0, 0], [2, 2])

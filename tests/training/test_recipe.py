@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from filmed import FUSED_MODEL
+from filmed import CLIP, FUSED_MODEL
 from motoric.core.errors import NotFoundError, RecipeError
 from motoric.training.recipe import load_recipe, parse_recipe
 from motoric.training.split_config import (
@@ -99,6 +99,27 @@ def test_the_recipes_of_the_repository_are_valid(path: Path) -> None:
             },
             r"leave stopping\.patience out",
         ),
+        (
+            {
+                "window": {"span": "annotation", "fit": "stretch"},
+                "preprocessing": {"steps": [{"step": "low_pass", "cutoff_hz": 5.0}]},
+            },
+            r"preprocessing\.steps: after window\.fit: stretch",
+        ),
+        (
+            {
+                "task": "regress",
+                "target": {"channel": "acc_x"},
+                "augmentation": {"mirror": 0.5},
+            },
+            r"augmentation\.mirror would turn acc_x",
+        ),
+        (
+            {"clip": CLIP, "model": FUSED_MODEL, "augmentation": {"mirror": 0.5}},
+            "not mirrored beside its clip",
+        ),
+        ({"window": {"fit": "stretch"}}, r"window: .*fit: stretch is for span: annotation"),
+        ({"window": {"span": "annotation", "fit": "squeeze"}}, r"window\.fit.*got 'squeeze'"),
         ({"model": {}}, "model"),
         ({"version": 2}, "version"),
         ({"task": "guess"}, "task"),
@@ -193,6 +214,17 @@ def test_a_recipe_without_any_input_takes_windows() -> None:
     assert recipe.window is not None
     assert recipe.window.stream == "imu"
     assert recipe.clip is None
+
+
+def test_stretching_of_movements_survives_yaml_and_is_off_by_default() -> None:
+    content = recipe_content("d", window={"span": "annotation", "fit": "stretch"})
+    recipe = parse_recipe(content, "r.yaml")
+    assert recipe.window is not None
+    assert recipe.window.fit == "stretch"
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml()), "again") == recipe
+    padded = parse_recipe(recipe_content("d", window={"span": "annotation"}), "r.yaml").window
+    assert padded is not None
+    assert padded.fit == "pad"
 
 
 def test_whom_a_recipe_is_tested_on_is_said_in_words() -> None:

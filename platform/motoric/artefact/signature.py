@@ -37,8 +37,9 @@ class SensorInput(_Part):
     `rate_hz` is the uniform rate of the windows, whatever the devices' own rates. The first
     `num_context_samples` of each window are the time before it that the filters need; where a
     recording or a segment begins, its first sample is repeated. A window of span `annotation` holds
-    one whole movement from its middle, with its first and last sample repeated around it. What is
-    optional may be missing where another input is there.
+    one whole movement: with `fit: pad` from its middle, with its first and last sample repeated
+    around it, with `fit: stretch` resampled to `length_s`. What is optional may be missing where
+    another input is there.
     """
 
     name: str = "sensors"
@@ -49,6 +50,7 @@ class SensorInput(_Part):
     hop_s: float = Field(gt=0)
     context_s: float = Field(default=0.0, ge=0)
     span: Literal["window", "annotation"] = "window"
+    fit: Literal["pad", "stretch"] = "pad"
     optional: bool = False
 
     @property

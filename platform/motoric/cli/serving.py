@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from motoric.artefact.signature import Signature
     from motoric.artefact.timeline import Timeline
+    from motoric.data.windows import Window
 
 keys = typer.Typer(help="API keys of the endpoints.", no_args_is_help=True)
 
@@ -80,12 +81,15 @@ def predict(
     sensors = predictor.signature.sensors
     channels = [channel.name for channel in sensors.channels]
     time_s, values_TC = read_csv(file, channels, sensors.rate_hz)
-    starts, windows_BTC = _windows(file, time_s, values_TC, predictor.signature)
-    answer = predictor.predict(windows_BTC)
-    for start_s, prediction in zip(starts, answer["predictions"], strict=True):
-        prediction["start_s"] = round(start_s, 3)
-        prediction["end_s"] = round(start_s + sensors.length_s, 3)
+    if timeline and sensors.span == "annotation":
+        raise UserError(f"{name} takes whole movements: --timeline needs a model of short windows")
+    windows = _windows(file, time_s, values_TC, predictor.signature)
+    answer = predictor.predict(np.stack([window.values_TC for window in windows]))
+    for window, prediction in zip(windows, answer["predictions"], strict=True):
+        prediction["start_s"] = round(window.start_s, 3)
+        prediction["end_s"] = round(window.end_s, 3)
     if timeline:
+        starts = [window.start_s for window in windows]
         segments = _timeline(predictor.signature, starts, answer)
         answer["timeline"] = [asdict(segment) for segment in segments]
         if plot is not None:
@@ -186,7 +190,7 @@ def _windows(
     time_s: NDArray[np.float64],
     values_TC: NDArray[np.float32],
     signature: Signature,
-) -> tuple[list[float], NDArray[np.float32]]:
+) -> list[Window]:
     from motoric.data.windows import Windower
 
     sensors = signature.sensors
@@ -198,13 +202,19 @@ def _windows(
         context_s=sensors.context_s,
         max_gap_s=signature.preprocessing.max_gap_s,
     )
-    windows = windower.push(time_s, values_TC) + windower.finish()
+    if sensors.span == "annotation":
+        whole = windower.whole(time_s, values_TC, fit=sensors.fit)
+        windows = [] if whole is None else [whole]
+    else:
+        windows = windower.push(time_s, values_TC) + windower.finish()
+    if not windows and sensors.span == "annotation":
+        raise InputError(f"{file}: one movement without a gap is needed; this has none")
     if not windows:
         raise InputError(
             f"{file} has {len(values_TC)} samples; one window of {sensors.length_s:g} s needs"
             f" {sensors.num_samples} without a gap"
         )
-    return [item.start_s for item in windows], np.stack([item.values_TC for item in windows])
+    return windows
 
 
 def _print_predictions(answer: dict[str, Any], file: Path) -> None:

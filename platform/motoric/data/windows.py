@@ -26,6 +26,8 @@ _RATE_TOLERANCE_HZ = 1e-6
 # An annotation of which the stream has less says too little, as of video.
 _MIN_COVERED = 0.5
 
+Fit = Literal["pad", "stretch"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:
@@ -119,11 +121,19 @@ class Windower:
         """The windows that were waiting for more samples. Call it once, after the last push."""
         return self._cut(self._resampler.finish())
 
-    def whole(self, time_s: NDArray[np.float64], values_TC: Values) -> Window | None:
-        """One window around the middle of all these samples, whatever was pushed before.
+    def whole(
+        self, time_s: NDArray[np.float64], values_TC: Values, *, fit: Fit = "pad"
+    ) -> Window | None:
+        """One window of all these samples, whatever was pushed before.
 
-        Where they are fewer than a window holds, the first and the last are repeated around them;
-        so is the first in place of the context.
+        Args:
+            time_s: Shape (T,), increasing.
+            values_TC: Shape (T, C).
+            fit: `pad` takes the window around their middle; where they are fewer than it holds, the
+                first and the last are repeated around them. `stretch` resamples them to the length
+                of a window by linear interpolation, so that slow and quick movements look alike
+                (time normalisation, as of gait cycles); there is no low-pass filter, so make the
+                window as long as most movements. The first stands in for the context.
 
         Returns:
             None where there is no sample, or a gap longer than `max_gap_s`.
@@ -133,6 +143,8 @@ class Windower:
         if not parts or any(part.segment != parts[0].segment for part in parts):
             return None
         rows_TC = np.concatenate([part.values_TC for part in parts]).astype(np.float32)
+        if fit == "stretch":
+            return self._stretched(rows_TC, parts[0].start_s)
         first = (len(rows_TC) - self.num_samples) // 2
         wanted_T = np.arange(first - self.num_context_samples, first + self.num_samples)
         inside_T = np.clip(wanted_T, max(first, 0), len(rows_TC) - 1)
@@ -141,6 +153,19 @@ class Windower:
             start_s=start_s + max(first, 0) / self.rate_hz,
             end_s=start_s + min(first + self.num_samples, len(rows_TC)) / self.rate_hz,
             values_TC=rows_TC[inside_T],
+        )
+
+    def _stretched(self, rows_RC: NDArray[np.float32], start_s: float) -> Window:
+        positions_T = np.linspace(0.0, len(rows_RC) - 1.0, self.num_samples)
+        below_T = positions_T.astype(np.int64)
+        above_T = np.minimum(below_T + 1, len(rows_RC) - 1)
+        share_T1 = (positions_T - below_T).astype(np.float32)[:, None]
+        values_TC = rows_RC[below_T] * (1.0 - share_T1) + rows_RC[above_T] * share_T1
+        context_TC = np.repeat(rows_RC[:1], self.num_context_samples, axis=0)
+        return Window(
+            start_s=start_s,
+            end_s=start_s + len(rows_RC) / self.rate_hz,
+            values_TC=np.concatenate([context_TC, values_TC]),
         )
 
     def _cut(self, parts: list[SegmentPart]) -> list[Window]:
@@ -223,9 +248,14 @@ def _labelled(
 
 
 def _of_annotations(
-    recording: Recording, time_s: NDArray[np.float64], values_TC: Values, windower: Windower
+    recording: Recording,
+    time_s: NDArray[np.float64],
+    values_TC: Values,
+    windower: Windower,
+    *,
+    fit: Fit,
 ) -> Iterator[tuple[Window, str | None]]:
-    """One window an annotation, from its middle.
+    """One window an annotation.
 
     Left out is what the stream has less than half of, or what has a gap in it.
     """
@@ -234,7 +264,7 @@ def _of_annotations(
         length_s = annotation.end_s - annotation.start_s
         if inside_T.sum() < _MIN_COVERED * length_s * windower.native_rate_hz:
             continue
-        window = windower.whole(time_s[inside_T], values_TC[inside_T])
+        window = windower.whole(time_s[inside_T], values_TC[inside_T], fit=fit)
         if window is not None:
             yield window, annotation.label
 
@@ -252,6 +282,7 @@ def cut_windows(
     channels: Sequence[str] | None = None,
     resample: bool = False,
     span: Literal["window", "annotation"] = "window",
+    fit: Fit = "pad",
 ) -> WindowSet:
     """Cut recordings into windows; spans without one clear label among `classes` are left out.
 
@@ -267,8 +298,8 @@ def cut_windows(
             crosses a longer one.
         channels: Names of the channels to take, in this order; by default all.
         resample: Bring streams of other rates to `rate_hz`, instead of refusing them.
-        span: `annotation` cuts one window from the middle of each annotation, see
-            `Windower.whole`.
+        span: `annotation` makes one window of each annotation.
+        fit: How that comes to `length_s`, see `Windower.whole`.
 
     Raises:
         DatasetError: A recording lacks the stream or a channel, or has another rate (without
@@ -276,7 +307,7 @@ def cut_windows(
     """
     index_of = {label: index for index, label in enumerate(classes or ())}
     found: list[tuple[Window, int, Recording]] = []
-    cut = _labelled if span == "window" else _of_annotations
+    cut = _labelled if span == "window" else functools.partial(_of_annotations, fit=fit)
     for recording in recordings:
         stream = recording.stream(stream_name)
         windower = Windower(

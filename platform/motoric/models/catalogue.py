@@ -15,6 +15,7 @@ from motoric.models import (
     frame_recurrent,
     fusion,
     inception,
+    late_fusion,
     patch_transformer,
     r2plus1d,
     random_kernels,
@@ -51,6 +52,7 @@ MODELS: dict[str, ModelKind] = {
         frame_recurrent.FrameRecurrentConfig, frame_recurrent.build, ("clip",)
     ),
     "fusion": ModelKind(fusion.FusionConfig, fusion.build, ("sensors", "clip")),
+    "late_fusion": ModelKind(late_fusion.LateFusionConfig, late_fusion.build, ("sensors", "clip")),
 }
 
 

@@ -28,6 +28,36 @@ from motoric.models.shapes import InputShapes
 _CLOSED_FORM = frozenset({"random_kernels"})
 
 
+def check_branch(content: dict[str, Any], part: str) -> dict[str, Any]:
+    """Check the `model:` of one branch.
+
+    Args:
+        content: As in a recipe.
+        part: `sensors` or `clip`, what the branch must take.
+
+    Raises:
+        ValueError: Unknown name, wrong setting, or a network that takes something else.
+    """
+    from motoric.models import catalogue  # it imports this module
+
+    try:
+        kind = catalogue.model_kind(content.get("name"))
+    except RecipeError as error:
+        raise ValueError(error.message) from error
+    name = content["name"]
+    if len(kind.takes) > 1:
+        raise ValueError(f"{name!r} takes {' and '.join(kind.takes)}; a branch takes one")
+    if kind.takes != (part,):
+        raise ValueError(
+            f"{name!r} is a network of {kind.takes[0]}: it belongs under `{kind.takes[0]}:`"
+        )
+    try:
+        kind.config.model_validate(content)
+    except ValidationError as error:
+        raise ValueError(describe(error)) from error
+    return content
+
+
 class FusionConfig(BaseModel):
     """`model:` of a recipe with `name: fusion`."""
 
@@ -49,26 +79,12 @@ class FusionConfig(BaseModel):
     @field_validator("sensors", "clip")
     @classmethod
     def _is_a_branch(cls, content: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-        from motoric.models import catalogue  # it imports this module
-
-        try:
-            kind = catalogue.model_kind(content.get("name"))
-        except RecipeError as error:
-            raise ValueError(error.message) from error
-        name = content["name"]
-        if len(kind.takes) > 1:
-            raise ValueError(f"{name!r} takes {' and '.join(kind.takes)}; a branch takes one")
-        if kind.takes != (info.field_name,):
-            raise ValueError(
-                f"{name!r} is a network of {kind.takes[0]}: it belongs under `{kind.takes[0]}:`"
-            )
+        name = content.get("name")
         if name in _CLOSED_FORM:
-            raise ValueError(f"{name!r} is not trained step by step and cannot be a branch")
-        try:
-            kind.config.model_validate(content)
-        except ValidationError as error:
-            raise ValueError(describe(error)) from error
-        return content
+            raise ValueError(
+                f"{name!r} is not trained step by step and cannot be a branch; late_fusion takes it"
+            )
+        return check_branch(content, str(info.field_name))
 
 
 class Fusion(nn.Module):
@@ -108,8 +124,8 @@ class Fusion(nn.Module):
         """
         present_B2 = present_B2 > 0.5
         sensors_B1, clip_B1 = present_B2[:, :1], present_B2[:, 1:]
-        sensors_BE = self.sensors_embedding(self._run(self.sensors, windows_BTC, sensors_B1[:, 0]))
-        clip_BE = self.clip_embedding(self._run(self.clip, clips_BTHWC, clip_B1[:, 0]))
+        sensors_BE = self.sensors_embedding(run_branch(self.sensors, windows_BTC, sensors_B1[:, 0]))
+        clip_BE = self.clip_embedding(run_branch(self.clip, clips_BTHWC, clip_B1[:, 0]))
         sensors_BK, clip_BK = self.sensors_head(sensors_BE), self.clip_head(clip_BE)
         shown_B2 = self._shown(present_B2)
         joint_BK = self._joint(sensors_BE, clip_BE, shown_B2)
@@ -124,21 +140,6 @@ class Fusion(nn.Module):
             torch.where(sensors_B1, sensors_BK, outputs_BK),
             torch.where(clip_B1, clip_BK, outputs_BK),
         )
-
-    def _run(self, branch: nn.Module, inputs: Tensor, present_B: Tensor) -> Tensor:
-        """Embeddings of a branch.
-
-        Zeros stand in for inputs that are missing. In training other rows do: the embedding is
-        hidden later, and zeros would spoil the statistics of normalisation layers.
-        """
-        column_shape = (-1, *(1 for _ in inputs.shape[1:]))
-        zeroed = torch.where(present_B.view(column_shape), inputs, torch.zeros_like(inputs))
-        if not self.training:
-            outputs: Tensor = branch(zeroed)
-            return outputs
-        found = branch(zeroed[_stand_ins(present_B)])
-        main: Tensor = found[0] if isinstance(found, tuple) else found
-        return main
 
     def _shown(self, present_B2: Tensor) -> Tensor:
         """What the joint path may see: in training some rows with both lose one of them."""
@@ -177,19 +178,47 @@ def build(config: FusionConfig, shapes: InputShapes, num_outputs: int) -> nn.Mod
     Raises:
         RecipeError: The settings of a branch do not fit its shape.
     """
+    sensors, clip = build_branches(config.sensors, config.clip, shapes, config.embedding_size)
+    return Fusion(config, sensors, clip, num_outputs)
+
+
+def build_branches(
+    sensors: dict[str, Any], clip: dict[str, Any], shapes: InputShapes, num_outputs: int
+) -> tuple[nn.Module, nn.Module]:
+    """Make the network of sensors and that of clips.
+
+    Raises:
+        RecipeError: The settings of one do not fit its shape.
+    """
     from motoric.models import catalogue  # it imports this module
 
     branches = []
     for part, content, own in (
-        ("sensors", config.sensors, InputShapes(sensors=shapes.sensors)),
-        ("clip", config.clip, InputShapes(clip=shapes.clip)),
+        ("sensors", sensors, InputShapes(sensors=shapes.sensors)),
+        ("clip", clip, InputShapes(clip=shapes.clip)),
     ):
         try:
             settings = catalogue.parse_config(content)
-            branches.append(catalogue.build_model(settings, own, config.embedding_size))
+            branches.append(catalogue.build_model(settings, own, num_outputs))
         except RecipeError as error:
             raise RecipeError(f"model.{part}: {error.message}") from error
-    return Fusion(config, branches[0], branches[1], num_outputs)
+    return branches[0], branches[1]
+
+
+def run_branch(branch: nn.Module, inputs: Tensor, present_B: Tensor) -> Tensor:
+    """Main outputs of a branch, shape (B, E).
+
+    Zeros stand in for inputs that are missing. In training other rows do: what comes of them is
+    hidden later, and zeros would spoil the statistics of normalisation layers.
+    """
+    column_shape = (-1, *(1 for _ in inputs.shape[1:]))
+    zeroed = torch.where(present_B.view(column_shape), inputs, torch.zeros_like(inputs))
+    if not branch.training:
+        outputs: Tensor = branch(zeroed)
+        return outputs
+    found = branch(zeroed[_stand_ins(present_B)])
+    main: Tensor = found[0] if isinstance(found, tuple) else found
+    return main
 
 
 def _embedding(size: int, dropout: float) -> nn.Module:

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from motoric.core.errors import RecipeError
+from motoric.training.sensor_frame import check_mirror, mirror_signs, rotate, triples
 
-_INERTIAL = re.compile(r"(?P<kind>acc|gyr|mag|gravity)(?P<placement>_\w+)?_(?P<axis>[xyz])")
 _VECTOR = re.compile(r"(?P<base>\w+)_[xyz]")
 # Of the smooth curves of time and magnitude warps, their ends included.
 _NUM_KNOTS = 6
@@ -31,14 +32,24 @@ class SensorAugmentation(BaseModel):
     """`augmentation:` of a recipe; 0 (of `crop` 1) turns a part off.
 
     Rotation, scaling, jitter, magnitude and time warps follow Um et al. 2017 (arXiv 1706.00527),
-    the time mask Park et al. 2019 (arXiv 1904.08779). There is no left/right mirror: which axes it
-    would negate depends on how each device was worn, and that no recording says.
+    the time mask Park et al. 2019 (arXiv 1904.08779).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     rotation_deg: float = Field(
         default=0.0, ge=0, le=180, description="sensor frame turned about a random axis, std"
+    )
+    mirror: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="probability that a window becomes that of the other side of the body; only"
+        " where no label tells left from right",
+    )
+    mirror_axis: Literal["x", "y", "z"] = Field(
+        default="x",
+        description="of the sensor frame, across the mirror's plane: as the device was worn",
     )
     scale_std: float = Field(
         default=0.0, ge=0, lt=1, description="one factor a window, 1 + N(0, std), at least 0.1"
@@ -98,11 +109,13 @@ def check_augmentation(
         num_samples: Samples of a raw window, its context included.
 
     Raises:
-        RecipeError: Rotation without whole (x, y, z) triples, or a shift of less than a sample or
-            of the whole window.
+        RecipeError: Rotation or mirror without whole (x, y, z) triples, a mirror of several devices
+            or of a magnetometer, or a shift of less than a sample or of the whole window.
     """
     if config.rotation_deg > 0:
-        _triples(channels)
+        triples(channels, "rotation_deg")
+    if config.mirror > 0:
+        check_mirror(channels)
     if config.shift_s > 0 and not 1 <= _shift_samples(config, rate_hz) < num_samples:
         raise RecipeError(
             f"augmentation.shift_s is {config.shift_s:g} s: make it 0 (off), or at least one sample"
@@ -118,7 +131,7 @@ def augment_raw(
     rate_hz: float,
     generator: torch.Generator,
 ) -> Tensor:
-    """What comes before the preprocessing: rotation, time warp, shift and crop.
+    """What comes before the preprocessing: mirror, rotation, time warp, shift and crop.
 
     Time operations act on the whole raw window, its context included, and resample once, linearly.
     They do not rescale values: a gyroscope that is played faster keeps its rates.
@@ -139,8 +152,12 @@ def augment_raw(
         RecipeError: As `check_augmentation`.
     """
     check_augmentation(config, channels, rate_hz=rate_hz, num_samples=windows_BTC.shape[1])
+    if config.mirror > 0:
+        signs_C = mirror_signs(channels, config.mirror_axis).to(windows_BTC)
+        is_mirrored_B11 = uniform((len(windows_BTC), 1, 1), windows_BTC, generator) < config.mirror
+        windows_BTC = torch.where(is_mirrored_B11, windows_BTC * signs_C, windows_BTC)
     if config.rotation_deg > 0:
-        windows_BTC = _rotate(windows_BTC, config.rotation_deg, channels, generator)
+        windows_BTC = rotate(windows_BTC, config.rotation_deg, channels, generator)
     if config.time_warp_std > 0 or config.shift_s > 0 or config.crop < 1:
         num, samples, _ = windows_BTC.shape
         shift_samples = _shift_samples(config, rate_hz)
@@ -189,24 +206,6 @@ def augment_prepared(
         kept_B1C = _kept_channels(config.channel_dropout, names, windows_BTC, generator)
         windows_BTC = windows_BTC * kept_B1C
     return windows_BTC
-
-
-def rotation_matrices(rotation_deg: float, num: int, generator: torch.Generator) -> Tensor:
-    """Random rotations by Rodrigues' formula, shape (num, 3, 3): angle N(0, rotation_deg)."""
-    device = generator.device
-    axis_B3 = torch.randn(num, 3, generator=generator, device=device)
-    axis_B3 = torch.nn.functional.normalize(axis_B3, dim=-1)
-    angle_B11 = torch.randn(num, 1, 1, generator=generator, device=device)
-    angle_B11 = torch.deg2rad(angle_B11 * rotation_deg)
-    x, y, z = axis_B3.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross_B33 = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).reshape(num, 3, 3)
-    identity = torch.eye(3, device=device).expand(num, 3, 3)
-    return (
-        identity
-        + torch.sin(angle_B11) * cross_B33
-        + (1 - torch.cos(angle_B11)) * (cross_B33 @ cross_B33)
-    )
 
 
 def time_positions(
@@ -282,52 +281,6 @@ def uniform(shape: Sequence[int], like: Tensor, generator: torch.Generator) -> T
 
 def _shift_samples(config: SensorAugmentation, rate_hz: float) -> int:
     return round(config.shift_s * rate_hz)
-
-
-def _triples(channels: Sequence[str]) -> tuple[list[int], list[int]]:
-    """Columns of whole triples as x, y, z, x, ..., and the placement of each triple.
-
-    Raises:
-        RecipeError: There is none, or one lacks an axis: turning the rest would be no rotation of
-            the device.
-    """
-    columns_of: dict[tuple[str, str], dict[str, int]] = {}
-    for column, name in enumerate(channels):
-        match = _INERTIAL.fullmatch(name)
-        if match is not None:
-            vector = (match["kind"], match["placement"] or "")
-            columns_of.setdefault(vector, {})[match["axis"]] = column
-    if not columns_of:
-        raise RecipeError(
-            "augmentation.rotation_deg needs (x, y, z) triples of acc, gyr, mag or gravity, but the"
-            f" channels are: {', '.join(channels)}; set it to 0"
-        )
-    for (kind, placement), column_of in columns_of.items():
-        missing = [f"{kind}{placement}_{axis}" for axis in "xyz" if axis not in column_of]
-        if missing:
-            raise RecipeError(
-                "augmentation.rotation_deg turns whole (x, y, z) triples, but there is no"
-                f" {', '.join(missing)} among the channels ({', '.join(channels)}): add what is"
-                " missing, leave out the rest of the triple, or set rotation_deg to 0"
-            )
-    placements = list(dict.fromkeys(placement for _, placement in columns_of))
-    columns = [column_of[axis] for column_of in columns_of.values() for axis in "xyz"]
-    return columns, [placements.index(placement) for _, placement in columns_of]
-
-
-def _rotate(
-    windows_BTC: Tensor, rotation_deg: float, channels: Sequence[str], generator: torch.Generator
-) -> Tensor:
-    columns, placement_G = _triples(channels)
-    num, _, num_channels = windows_BTC.shape
-    num_placements = max(placement_G) + 1
-    turn = rotation_matrices(rotation_deg, num * num_placements, generator).to(windows_BTC)
-    turn_BG33 = turn.reshape(num, num_placements, 3, 3)[:, placement_G]
-    # One product with 1 on the diagonal for what is left alone is faster than cutting triples out.
-    all_BCC = torch.eye(num_channels).to(windows_BTC).repeat(num, 1, 1)
-    columns_G3 = torch.tensor(columns, device=windows_BTC.device).reshape(-1, 3)
-    all_BCC[:, columns_G3[:, :, None], columns_G3[:, None, :]] = turn_BG33
-    return windows_BTC @ all_BCC.transpose(1, 2)
 
 
 def _between_knots(knots_BCK: Tensor, samples: int) -> Tensor:

@@ -43,6 +43,11 @@ class Batch:
         """Prepared windows, which stand first where there are some."""
         return self.inputs[0] if self.inputs[0].ndim == 3 else None
 
+    @property
+    def present_B2(self) -> Tensor | None:
+        """Which of two inputs each example has, where the network takes two."""
+        return self.inputs[2] if len(self.inputs) > 2 else None
+
 
 def input_shapes(data: SplitExamples) -> InputShapes:
     """What the network is given."""
@@ -168,8 +173,14 @@ class Batches:
 
 
 def mix(batch: Batch, alpha: float, generator: torch.Generator) -> Batch:
-    """Mix each example with another of the batch (mixup, Zhang et al. 2018, arXiv 1710.09412)."""
+    """Mix each example with another of the batch (mixup, Zhang et al. 2018, arXiv 1710.09412).
+
+    What has both inputs is not mixed with what lacks one: such examples stay as they are.
+    """
     order_B = torch.randperm(len(batch.targets_B), generator=generator).to(batch.targets_B.device)
+    if batch.present_B2 is not None:
+        is_alike_B = (batch.present_B2 == batch.present_B2[order_B]).all(dim=1)
+        order_B = torch.where(is_alike_B, order_B, torch.arange(len(order_B)).to(order_B))
     seed = int(torch.randint(2**31, (), generator=generator))
     share = float(np.random.default_rng(seed).beta(alpha, alpha))
     return Batch(

@@ -26,7 +26,8 @@ from motoric.data.card import MIXED_UNITS, StreamCard
 from motoric.data.dataset import Dataset
 from motoric.data.recording import Recording
 from motoric.data.video.clips import ClipSpec
-from motoric.training.recipe import ChannelTarget, MetadataTarget, Recipe
+from motoric.training.input_config import ChannelTarget, MetadataTarget
+from motoric.training.recipe import Recipe
 from motoric.training.split_config import LeakingSplit
 
 logger = logging.getLogger(__name__)
@@ -214,6 +215,7 @@ def _sensor_input(recipe: Recipe, card: StreamCard, is_optional: bool) -> Sensor
         hop_s=recipe.window.hop_s,
         context_s=context_s,
         span=recipe.window.span,
+        fit=recipe.window.fit,
         optional=is_optional,
     )
 

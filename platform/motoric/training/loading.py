@@ -17,8 +17,9 @@ from motoric.data.dataset import Dataset
 from motoric.data.windows import WindowSet, cut_windows
 from motoric.training.clip_loading import load_clips
 from motoric.training.examples import SENSORS, Examples
+from motoric.training.input_config import MetadataTarget
 from motoric.training.inputs import ModelInputs
-from motoric.training.recipe import MetadataTarget, Recipe
+from motoric.training.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def _windows(
         channels=[*names, *target],
         resample=recipe.preprocessing.rate_hz is not None,
         span=sensors.span,
+        fit=sensors.fit,
     )
 
 

@@ -20,14 +20,16 @@ from motoric.core.errors import RecipeError
 from motoric.models.catalogue import build_model, parse_config
 from motoric.models.closed_form import ClosedFormNetwork
 from motoric.models.heads import RelativeInput
+from motoric.models.late_fusion import LateFusion
 from motoric.models.weights import load_weights
 from motoric.training.batches import Batches, input_shapes
 from motoric.training.examples import Examples, SplitExamples
+from motoric.training.input_config import ChannelTarget
 from motoric.training.memory import batches_that_fit
 from motoric.training.objective import Objective, num_outputs, target_channel
-from motoric.training.recipe import ChannelTarget, Recipe
+from motoric.training.recipe import Recipe
 from motoric.training.run import OnEpoch, Run, State, Worker, chunks_of, diverged, weights_of
-from motoric.training.solving import solve
+from motoric.training.solving import solve, solve_sensors
 
 
 def make_network(recipe: Recipe, data: SplitExamples) -> nn.Module:
@@ -73,6 +75,8 @@ def fit(recipe: Recipe, data: SplitExamples, *, worker: Worker, on_epoch: OnEpoc
     run = Run(recipe=recipe, data=data, worker=worker, network=network)
     if isinstance(network, ClosedFormNetwork):
         return solve(run, network, on_epoch)
+    if isinstance(network, LateFusion):
+        solve_sensors(run, network)
     return _descend(run, on_epoch)
 
 

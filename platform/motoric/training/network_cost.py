@@ -22,13 +22,15 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from motoric.core.errors import RecipeError
 from motoric.models.closed_form import ClosedFormNetwork
+from motoric.models.late_fusion import LateFusion
 from motoric.training.batches import Batch, Batches
 from motoric.training.examples import SplitExamples
 from motoric.training.loop import make_network
 from motoric.training.memory import batches_that_fit
 from motoric.training.objective import Objective
 from motoric.training.recipe import Recipe
-from motoric.training.solving import num_passes
+from motoric.training.run import Run, Worker
+from motoric.training.solving import num_passes, solve_sensors
 
 _NUM_TIMED = 3
 _TIMED_S = 20.0
@@ -96,6 +98,13 @@ class Trial:
         self._objective = Objective(recipe, data)
         self._generator = torch.Generator().manual_seed(recipe.train.seed)
         self._network = make_network(recipe, data)
+        if isinstance(self._network, LateFusion):
+            worker = Worker(device=device)
+            self._network.to(device)
+            solve_sensors(
+                Run(recipe=recipe, data=data, worker=worker, network=self._network), self._network
+            )
+            self._network.to("cpu")
         self.one = Batches(recipe, data).plain(data.train, np.zeros(1, dtype=np.int64))
 
     @property

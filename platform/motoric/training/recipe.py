@@ -19,7 +19,6 @@ from pydantic import (
     model_validator,
 )
 
-from motoric.artefact.signature import Step
 from motoric.artefact.timeline import TimelineSettings
 from motoric.core import storage
 from motoric.core.errors import NotFoundError, RecipeError, UserError
@@ -28,96 +27,19 @@ from motoric.core.settings import describe
 from motoric.models.catalogue import model_kind, parse_config
 from motoric.training.augmentation import SensorAugmentation
 from motoric.training.clip_augmentation import ClipAugmentation
+from motoric.training.input_config import (
+    ChannelTarget,
+    ClipConfig,
+    PreprocessingConfig,
+    Target,
+    WindowConfig,
+)
+from motoric.training.sensor_frame import is_vector
 from motoric.training.split_config import LeakingSplit, SplitConfig, SubjectSplit
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ChannelTarget(_Part):
-    """A channel of the windows' stream: its mean over the window, or its value later (forecast)."""
-
-    channel: str
-    relative: bool = Field(
-        default=True,
-        description="of a forecast: the network sees the channel relative to its last sample, so"
-        " that it learns how it moves and not whose it is",
-    )
-
-
-class MetadataTarget(_Part):
-    """A column of the recordings' metadata that holds a number."""
-
-    metadata: str
-    unit: str = ""
-
-
-Target = Literal["label"] | ChannelTarget | MetadataTarget
-
-
-class WindowConfig(_Part):
-    """Windows of one stream of the dataset."""
-
-    stream: str = "imu"
-    length_s: float = Field(default=4.0, gt=0, le=3600)
-    hop_s: float = Field(default=1.0, gt=0, le=3600)
-    channels: tuple[str, ...] = Field(default=(), description="in this order; by default all")
-    span: Literal["window", "annotation"] = Field(
-        default="window",
-        description="annotation: one window for each annotated interval, from its middle; where the"
-        " interval is shorter than length_s, its first and last samples are repeated",
-    )
-
-
-class ClipConfig(_Part):
-    """Clips of the recordings' video; see `motoric.data.video.clips.ClipSpec`."""
-
-    num_frames: int = Field(default=16, ge=1, le=1024)
-    height: int = Field(default=112, ge=8, le=4096, description="pixels")
-    width: int = Field(default=112, ge=8, le=4096, description="pixels")
-    resize: Literal["crop", "stretch"] = "crop"
-    region: tuple[float, float, float, float] = Field(
-        default=(0.0, 0.0, 1.0, 1.0),
-        description="part of the picture: top, left, bottom, right, in shares of height and width;"
-        " for a camera that stands still",
-    )
-    colour: Literal["rgb", "grey"] = "rgb"
-    rate_hz: float | None = Field(
-        default=None, gt=0, description="frames a second; by default spread over the whole span"
-    )
-    length_s: float | None = Field(
-        default=None,
-        gt=0,
-        le=600,
-        description="length of a span; by default one clip an annotation. With `window` it follows"
-        " the windows and must be left out",
-    )
-    hop_s: float | None = Field(default=None, gt=0, le=600)
-
-
-class PreprocessingConfig(_Part):
-    """What changes values; it is copied into the signature."""
-
-    rate_hz: float | None = Field(
-        default=None,
-        gt=0,
-        description="rate of the windows; recordings of other rates are resampled with"
-        " anti-aliasing. By default the stream's own, which all must then have",
-    )
-    max_gap_s: float = Field(
-        default=0.0, ge=0, le=600, description="longest gap, or run of missing values, to fill"
-    )
-    steps: tuple[Step, ...] = Field(
-        default=(), description="filters, in this order: hampel, low_pass, gravity_split"
-    )
-    context_s: float | None = Field(
-        default=None,
-        ge=0,
-        le=600,
-        description="time before each window that filters get; by default what they need to settle",
-    )
-    normalise: bool = Field(default=True, description="by the training subjects alone")
 
 
 class OptimiserConfig(_Part):
@@ -272,8 +194,7 @@ class Recipe(_Part):
         except RecipeError as error:
             raise ValueError(error.message) from error
         self._check_task()
-        if self.window is not None and self.clip is not None and self.train.mixup_alpha > 0:
-            raise ValueError("train.mixup_alpha: inputs that may be missing are not mixed")
+        self._check_augmentation()
         if self.window is not None and self.clip is not None and self.clip.length_s is not None:
             raise ValueError("clip.length_s: with `window`, clips span the windows: leave it out")
         if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
@@ -317,6 +238,22 @@ class Recipe(_Part):
             raise ValueError(f"horizon_s is for forecasts, the task is {self.task}")
         if self.task != "classify" and (self.window is None or self.window.span != "window"):
             raise ValueError(f"task {self.task} needs `window:` with span: window")
+
+    def _check_augmentation(self) -> None:
+        if self.window is not None and self.window.fit == "stretch" and self.preprocessing.steps:
+            raise ValueError(
+                "preprocessing.steps: after window.fit: stretch a frequency is another one for each"
+                " movement: leave the filters out"
+            )
+        if self.augmentation.mirror > 0 and self.clip is not None:
+            raise ValueError("augmentation.mirror: a window is not mirrored beside its clip: set 0")
+        if isinstance(self.target, ChannelTarget) and is_vector(self.target.channel):
+            for key in ("rotation_deg", "mirror"):
+                if getattr(self.augmentation, key) > 0:
+                    raise ValueError(
+                        f"augmentation.{key} would turn {self.target.channel}, which is the target,"
+                        " in the window alone: set it to 0"
+                    )
 
     def _check_no_validation(self) -> None:
         if self.stopping.keep == "best" or self.stopping.patience is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -15,7 +16,9 @@ from torch import Tensor
 from motoric.core.errors import RecipeError
 from motoric.models.closed_form import ClosedFormNetwork
 from motoric.models.heads import ValueHead
+from motoric.models.late_fusion import LateFusion
 from motoric.training.augmentation import SensorAugmentation
+from motoric.training.examples import SENSORS
 from motoric.training.memory import batches_that_fit
 from motoric.training.recipe import Recipe
 from motoric.training.run import EVALUATION_BATCH, OnEpoch, Run, State, chunks_of, weights_of
@@ -47,6 +50,47 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
         )
     started_s = time.perf_counter()
     train = run.data.train
+    _fit(run, network)
+    loss = run.mean_loss(train)
+    elapsed_s = time.perf_counter() - started_s
+    report = run.report(0, loss, 0.0, len(train) * num_passes(recipe) / elapsed_s)
+    kept = weights_of(network)
+    on_epoch(report, kept)
+    return kept
+
+
+def solve_sensors(run: Run, network: LateFusion) -> None:
+    """Fit a late fusion's network of sensors, where it is one that is solved; it then stays."""
+    if not isinstance(network.sensors, ClosedFormNetwork):
+        return
+    recipe, data = run.recipe, run.data
+    assert data.signature.sensor_input is not None
+    alone = data.train.take(data.train.present_B2[:, SENSORS])
+    sensors_run = Run(
+        recipe=recipe.model_copy(
+            update={
+                "model": recipe.model["sensors"],
+                "clip": None,
+                "train": recipe.train.model_copy(
+                    update={"epochs": network.passes, "mixup_alpha": 0.0}
+                ),
+            }
+        ),
+        data=replace(
+            data,
+            train=replace(alone, clips_BTHWC=None),
+            signature=data.signature.model_copy(update={"inputs": (data.signature.sensor_input,)}),
+        ),
+        worker=run.worker,
+        network=network.sensors,
+    )
+    _fit(sensors_run, network.sensors)
+    for parameter in network.sensors.parameters():
+        parameter.requires_grad_(False)
+
+
+def _fit(run: Run, network: ClosedFormNetwork) -> None:
+    recipe, train = run.recipe, run.data.train
     features: list[Tensor] = []
     targets: list[Tensor] = []
     groups: list[Tensor] = []
@@ -76,12 +120,6 @@ def solve(run: Run, network: ClosedFormNetwork, on_epoch: OnEpoch) -> State:
             _solved_targets(run, torch.cat(targets)),
             groups_N=torch.cat(groups) if len(set(train.subjects)) > 1 else None,
         )
-    loss = run.mean_loss(train)
-    elapsed_s = time.perf_counter() - started_s
-    report = run.report(0, loss, 0.0, len(train) * num_passes(recipe) / elapsed_s)
-    kept = weights_of(network)
-    on_epoch(report, kept)
-    return kept
 
 
 def _solved_targets(run: Run, targets_B: Tensor) -> Tensor:
