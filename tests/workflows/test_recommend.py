@@ -97,6 +97,7 @@ def why(found: Recommendation, setting: str) -> str:
         (video(200), LAPTOP, "r2plus1d"),
         (workouts(), LAPTOP, "recurrent"),
         (facts(400, num_videos=400, streams=(stream(400, num_with_video=400),)), GPUS, "fusion"),
+        (facts(20, num_videos=20, streams=(stream(20, num_with_video=20),)), LAPTOP, "late_fusion"),
     ],
 )
 def test_size_modality_and_machines_choose_the_network(
@@ -136,7 +137,7 @@ def test_a_solved_head_gets_one_worker_and_much_data_several() -> None:
 def test_short_movements_one_a_recording_are_windows_of_their_own() -> None:
     window = proposed(facts(100, 3.3)).recipe.window
     assert window is not None
-    assert window.span == "annotation"
+    assert (window.span, window.fit) == ("annotation", "stretch")
     assert window.length_s == 3.5
     longer = proposed(facts(100, 60.0)).recipe.window
     assert longer is not None

@@ -237,7 +237,10 @@ def _spans(
             "annotation",
             f"each recording is one movement of about {facts.annotation_s:.1f} s, seen whole",
         )
-        plan.set("window.length_s", length_s, "nine of ten movements fit; shorter ones are padded")
+        plan.set("window.length_s", length_s, "as long as nine of ten movements")
+        plan.set(
+            "window.fit", "stretch", "each is resampled to that: slow and quick ones look alike"
+        )
         return len(facts.annotations_s), round(length_s * rate_hz)
     spans_s = facts.annotations_s if task == "classify" else stream.durations_s
     length_s, why = _length(statistics.median(spans_s), rate_hz, task)

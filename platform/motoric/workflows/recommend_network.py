@@ -94,6 +94,20 @@ def _clip(sizes: Sizes, machines: Machines) -> Iterator[Setting]:
 
 def _model(sizes: Sizes, machines: Machines) -> tuple[dict[str, Any], str]:
     about = f"{sizes.num_examples:,} examples of {sizes.num_groups}"
+    features_bytes = 2 * 4 * _NUM_FEATURES * sizes.num_examples
+    fits = features_bytes <= 0.25 * machines.memory_gib_per_node * _GIB
+    is_few = sizes.num_examples < _FEW_EXAMPLES or sizes.num_groups < _FEW_GROUPS
+    is_for_kernels = is_few and fits and sizes.num_samples >= _KERNEL_SAMPLES
+    if sizes.has_clips and sizes.has_sensors and is_for_kernels:
+        return (
+            {
+                "name": "late_fusion",
+                "sensors": {"name": "random_kernels", "num_features": _NUM_FEATURES},
+                "clip": _video(sizes, machines)[0],
+            },
+            f"{about} groups are few: sensors and video are learned apart and their answers joined;"
+            " it also answers where one of them is missing",
+        )
     if sizes.has_clips and sizes.has_sensors:
         return (
             {
@@ -105,10 +119,7 @@ def _model(sizes: Sizes, machines: Machines) -> tuple[dict[str, Any], str]:
         )
     if sizes.has_clips:
         return _video(sizes, machines)
-    features_bytes = 2 * 4 * _NUM_FEATURES * sizes.num_examples
-    fits = features_bytes <= 0.25 * machines.memory_gib_per_node * _GIB
-    is_few = sizes.num_examples < _FEW_EXAMPLES or sizes.num_groups < _FEW_GROUPS
-    if is_few and fits and not sizes.is_forecast and sizes.num_samples >= _KERNEL_SAMPLES:
+    if is_for_kernels and not sizes.is_forecast:
         return (
             {"name": "random_kernels", "num_features": _NUM_FEATURES},
             f"{about} groups are few to learn filters from: fixed random ones with a solved head"
