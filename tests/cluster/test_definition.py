@@ -82,7 +82,7 @@ def test_the_local_profile_fills_in_the_home(tmp_path):
     settings = load(home=tmp_path, cluster_file=CLUSTER_FILE)
     assert settings.storage_uri == f"{tmp_path}/storage"
     assert settings.accounts_uri == f"sqlite:///{tmp_path}/accounts/accounts.db"
-    assert (settings.ports.http, settings.num_cpus) == (8000, 8)
+    assert (settings.ports.http, settings.num_cpus) == (8000, None)
 
 
 def test_a_placeholder_left_in_the_chosen_profile_is_an_error():

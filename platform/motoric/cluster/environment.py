@@ -6,6 +6,7 @@ of tuning, and overruled where it decides what listens where.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,8 @@ from motoric.cluster.ports import LOOPBACK, NUM_REPLICA_PORTS, InternalPorts
 from motoric.cluster.processes import INSTANCE_VARIABLE
 from motoric.core.settings import Settings
 
-DEFAULT_NUM_CPUS = 8
+# Room for many replicas, which are mostly idle.
+MIN_NUM_CPUS = 8
 OBJECT_STORE_BYTES = 512 * 2**20
 
 NO_TELEMETRY = {
@@ -136,7 +138,7 @@ def head_options(settings: Settings, ports: InternalPorts, places: Places) -> li
         "dashboard-host": LOOPBACK,
         "dashboard-port": settings.ports.dashboard,
         "temp-dir": places.temp_dir,
-        "num-cpus": settings.num_cpus or DEFAULT_NUM_CPUS,
+        "num-cpus": settings.num_cpus or max(MIN_NUM_CPUS, os.cpu_count() or 1),
         "num-gpus": settings.num_gpus or 0,
         "object-store-memory": OBJECT_STORE_BYTES,
         "object-manager-port": ports.object_manager,

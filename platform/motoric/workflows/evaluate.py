@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +42,7 @@ from motoric.training.partition import with_examples
 from motoric.training.recipe import Recipe
 from motoric.training.split_config import LeakingSplit
 from motoric.training.trainer import check_cluster, new_run_id
+from motoric.workflows.machines import this_machine
 from motoric.workflows.tracking import TrackedRun, parquet_bytes, tracked
 from motoric.workflows.train import keep_report, run_facts
 
@@ -161,15 +164,33 @@ def _run(
         resources=wanted,
         max_retries=1,
     )
-    pending = {task.remote(shared, fold, seed): (fold, seed) for fold, seed in jobs}
+    at_once = _at_once(recipe.resources.cpus_per_worker)
+    waiting = deque(jobs)
+    pending: dict[Any, _Job] = {}
     try:
-        while pending:
+        while waiting or pending:
+            while waiting and len(pending) < at_once:
+                fold, seed = waiting.popleft()
+                pending[task.remote(shared, fold, seed)] = (fold, seed)
             (ready,), _ = ray.wait(list(pending), num_returns=1)
             job = pending.pop(ready)
             yield job, _result(ready)
     finally:
         for reference in pending:
             ray.cancel(reference, force=True)
+
+
+def _at_once(cpus: float) -> float:
+    """How many folds to hand to Ray; what no node has room for waits there.
+
+    A local platform has more logical CPUs than cores, for replicas that are mostly idle. Folds are
+    not: more of them than cores would only take each other's time and memory.
+    """
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    alive = [node["NodeID"] for node in nodes if node["Alive"]]
+    if alive != [ray.get_runtime_context().get_node_id()]:
+        return math.inf
+    return max(1, this_machine().num_cpus // max(1, cpus))
 
 
 def _result(reference: Any) -> FoldResult:
