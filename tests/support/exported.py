@@ -58,6 +58,10 @@ MODEL: dict[str, dict[str, Any]] = {
         "joint_size": 8,
     },
     "inception": {"depth": 3, "filters": 4},
+    "late_fusion": {
+        "sensors": {"name": "random_kernels", "num_features": 84},
+        "clip": {"name": "r2plus1d", "stages": [4], "stem_channels": 4},
+    },
     "patch_transformer": {"patch_samples": 4, "stride_samples": 2, "width": 16, "depth": 1},
     "r2plus1d": {"stages": [4], "stem_channels": 4},
     "random_kernels": {"num_features": 168, "representations": ["raw", "diff"]},
@@ -123,10 +127,11 @@ def network_of(name: str) -> nn.Module:
     )
     network = build_model(parse_config({**MODEL.get(name, {}), "name": name}), shapes, len(LABELS))
     inputs = [torch.from_numpy(value).float() for value in values_of(name, seed=1).values()]
-    if isinstance(network, ClosedFormNetwork):
-        network.initialise(inputs[0], torch.Generator().manual_seed(0))
-        network.solve(network.features(inputs[0]), torch.arange(NUM) % len(LABELS))
-    else:
+    for part in network.modules():
+        if isinstance(part, ClosedFormNetwork):
+            part.initialise(inputs[0], torch.Generator().manual_seed(0))
+            part.solve(part.features(inputs[0]), torch.arange(NUM) % len(LABELS))
+    if not isinstance(network, ClosedFormNetwork):
         network.train()
         network(*inputs)
     return network.eval()
