@@ -85,7 +85,7 @@ def test_segments_do_not_depend_on_how_samples_are_pushed(
 def by_hand(
     time_s: np.ndarray, values_TC: np.ndarray, rate_hz: float, max_gap_s: float
 ) -> dict[int, list[float]]:
-    """Whole rows by their number, found one by one; times within 1e-4 periods of a row are on it."""
+    """Whole rows by their number, found one by one; times 1e-4 periods from a row are on it."""
     places_T = (time_s - time_s[0]) * rate_hz
     is_on_row_T = np.abs(places_T - np.rint(places_T)) < 1e-4
     time_s = np.where(is_on_row_T, time_s[0] + np.rint(places_T) / rate_hz, time_s)
