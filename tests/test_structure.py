@@ -21,6 +21,7 @@ ORDER = [
     "registry",
     "workflows",
     "serving",
+    "client",
     "cluster",
     "cli",
 ]

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +10,11 @@ import numpy as np
 import pytest
 
 from artefacts import release_small, small_signature
+from live import LiveServer, serving
 from motoric.cli.main import main
 from motoric.core.settings import load
+from motoric.serving.accounts import open_accounts
+from motoric.serving.model_server import ModelServer
 
 MODEL = "movements"
 RATE_HZ = 10.0
@@ -34,6 +39,16 @@ def write(path: Path, columns_T: list[int], time_s: np.ndarray | None = None) ->
         header, rows_TC = f"time_s,{header}", np.column_stack([time_s, rows_TC])
     np.savetxt(path, rows_TC, delimiter=",", header=header, comments="")
     return str(path)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LiveServer]:
+    """A server of the model, which the command line asks without --local."""
+    with closing(open_accounts(load())) as accounts:
+        monkeypatch.setenv("MOTORIC_API_KEY", accounts.create_key("tests").secret)
+    with serving(ModelServer(model=MODEL, storage_uri=load().storage_uri)) as live:
+        monkeypatch.setenv("MOTORIC_URL", live.url)
+        yield live
 
 
 def predictions(file: str, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -77,7 +92,7 @@ def test_a_model_of_short_windows_still_answers_for_each_of_them(
     found = predictions(write(tmp_path / "m.csv", [2] * 20), capsys)
     assert [(item["start_s"], item["end_s"]) for item in found] == [(0, 1), (0.5, 1.5), (1, 2)]
     assert main(["predict", MODEL, write(tmp_path / "s.csv", [2] * 4), "--local"]) == 2
-    assert "has 4 samples; one window of 1 s needs 10" in capsys.readouterr().err
+    assert "one window of 1 s needs 10 samples" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_timeline_of_whole_movements_is_refused_with_the_reason(
@@ -98,4 +113,55 @@ def test_a_movement_with_a_gap_is_refused(
     time_s[12:] += 3.0
     file = write(tmp_path / "m.csv", [0] * 20, time_s)
     assert main(["predict", MODEL, file, "--local"]) == 2
-    assert "one movement without a gap is needed" in " ".join(capsys.readouterr().err.split())
+    assert "one run of them without a gap is needed" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize("more", [(), ("--timeline",)])
+@pytest.mark.parametrize("span", ["window", "annotation"])
+def test_the_endpoint_says_what_local_says(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    span: str,
+    more: tuple[str, ...],
+) -> None:
+    release(span=span)
+    request.getfixturevalue("server")
+    file = write(tmp_path / "m.csv", [0] * 30 + [1] * 30)
+    said = []
+    for where in ((), ("--local",)):
+        status = main(["predict", MODEL, file, "--json", *more, *where])
+        assert status == (2 if span == "annotation" and more else 0)
+        shown = capsys.readouterr()
+        said.append(json.loads(shown.out) if status == 0 else shown.err)
+    assert said[0] == said[1]
+    if more and span == "window":
+        assert [item["label"] for item in said[0]["timeline"]] == ["raise", "rotate"]
+        assert main(["predict", MODEL, file, *more]) == 0
+        assert "rotate" in capsys.readouterr().out
+
+
+def test_what_the_endpoint_refuses_is_told(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def told(*arguments: str) -> str:
+        assert main(["predict", *arguments]) == 2
+        return " ".join(capsys.readouterr().err.split())
+
+    file = write(tmp_path / "m.csv", [0] * 30)
+    assert "no API key for http://127.0.0.1" in told(MODEL, file)
+    release()
+    server = request.getfixturevalue("server")
+    assert "one window of 1 s needs 10" in told(MODEL, write(tmp_path / "s.csv", [2] * 4))
+    assert "no file at" in told(MODEL, str(tmp_path / "none.csv"))
+    assert "x.doc" in told(MODEL, str(tmp_path / "x.doc"))
+    monkeypatch.setenv("MOTORIC_API_KEY", "mk_0_wrong")
+    assert "not known" in told(MODEL, file)
+    server.stop()
+    assert main(["predict", MODEL, file]) == 1
+    error = " ".join(capsys.readouterr().err.split())
+    assert f"{server.url} does not answer" in error
+    assert "is the platform up?" in error

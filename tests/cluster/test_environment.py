@@ -32,6 +32,15 @@ def test_the_head_carries_its_instance_token_and_serve_options(settings):
     assert found["MOTORIC_STORAGE_URI"] == settings.storage_uri
 
 
+def test_messages_over_grpc_are_bounded_on_every_node(settings):
+    local = environment.head_environment(settings, PORTS, PLACES, {})
+    for found in (local, environment.node_environment(settings)):
+        largest = int(found["RAY_SERVE_GRPC_MAX_MESSAGE_SIZE"])
+        assert largest == 32 * 2**20
+        # A call between replicas bears such a message.
+        assert int(found["RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH"]) > largest
+
+
 def test_telemetry_is_off_even_where_the_shell_turned_it_on(settings):
     shell = {"RAY_USAGE_STATS_ENABLED": "1", "MLFLOW_DISABLE_TELEMETRY": "false"}
     found = environment.head_environment(settings, PORTS, PLACES, shell)

@@ -14,7 +14,7 @@ from motoric.core.settings import Ports, Settings, load
 
 @pytest.fixture
 def settings(tmp_path) -> Settings:
-    return load(home=tmp_path, ports=Ports(http=18_000, dashboard=18_265, gcs=16_379))
+    return load(home=tmp_path, ports=Ports(http=18_000, grpc=19_000, dashboard=18_265, gcs=16_379))
 
 
 def stale(settings: Settings, **changes: object) -> PlatformState:
@@ -101,9 +101,9 @@ def test_no_port_is_picked_that_is_fixed_and_not_yet_bound(monkeypatch: pytest.M
 
     monkeypatch.setattr(ports.socket, "socket", Offering)
     monkeypatch.setattr(ports, "is_free", lambda _port: True)
-    fixed = Ports(http=40_001, dashboard=40_002, gcs=40_003)
+    fixed = Ports(http=40_001, dashboard=40_002, gcs=40_003, grpc=40_004)
     picked = asdict(ports.pick(fixed))
-    assert not {40_001, 40_002, 40_003} & set(picked.values())
+    assert not {40_001, 40_002, 40_003, 40_004} & set(picked.values())
     assert len(set(picked.values())) == len(picked)
 
 

@@ -26,11 +26,12 @@ def free_ports(count: int) -> list[int]:
 
 def own_environment(folder: Path) -> dict[str, str]:
     """Variables of a platform that shares nothing with others on this machine."""
-    http, dashboard, gcs = free_ports(3)
+    http, grpc, dashboard, gcs = free_ports(4)
     return {
         "MOTORIC_HOME": str(folder / "home"),
         "XDG_CONFIG_HOME": str(folder / "config"),
         "MOTORIC_PORTS__HTTP": str(http),
+        "MOTORIC_PORTS__GRPC": str(grpc),
         "MOTORIC_PORTS__DASHBOARD": str(dashboard),
         "MOTORIC_PORTS__GCS": str(gcs),
         "MOTORIC_NUM_GPUS": "2",  # logical: enough to see how fractions are packed

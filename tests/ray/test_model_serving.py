@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import os
 import re
+import signal
 import threading
 import time
 from collections import Counter
@@ -11,14 +14,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import numpy as np
+import psutil
 import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
 
 import artefacts
+from motoric.client import Client
 from motoric.cluster.serve_api import ServeApi
 from motoric.cluster.state import PlatformState
 from motoric.core.settings import Settings
 from motoric.serving.accounts import open_accounts
 from motoric.serving.config import ModelAppArgs, config_of, merge
+from motoric.serving.streams.messages import Chunk, Open
+from whole_files import columns_of, csv_of
 
 pytestmark = pytest.mark.ray
 
@@ -34,6 +44,10 @@ class Platform:
         self.settings = settings
         self.api = api
         self.client = client
+
+    @property
+    def key(self) -> str:
+        return self.client.headers["authorization"].removeprefix("Bearer ")
 
     def deploy(self, **args: Any) -> None:
         """As `motoric deploy` does: read, merge, put, wait until HTTP gets there.
@@ -60,9 +74,26 @@ class Platform:
     def wait_version(self, version: int, model: str = MODEL) -> None:
         self.wait(lambda: self.health(model).get("version") == version)
 
+    def num_short_requests(self, model: str = MODEL) -> int:
+        return int(self.client.get(f"/v1/models/{model}").json()["num_short_requests"])
+
+    def wait_direct(self, model: str = MODEL) -> None:
+        """Until HAProxy knows the replicas: before, Serve's own proxy stands between."""
+
+        def is_direct() -> bool:
+            before = self.num_short_requests(model)
+            self.client.post(f"/v1/models/{model}/predict", json=body())
+            return self.num_short_requests(model) > before
+
+        self.wait(is_direct)
+
     def num_replicas(self, model: str = MODEL) -> int:
         deployment = self.api.applications()[model]["deployments"]["model"]
         return sum(each["state"] == "RUNNING" for each in deployment["replicas"])
+
+    def replica_pids(self, model: str = MODEL) -> list[int]:
+        deployment = self.api.applications()[model]["deployments"]["model"]
+        return [each["pid"] for each in deployment["replicas"] if each["state"] == "RUNNING"]
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +134,18 @@ def test_a_prediction_takes_a_key_and_nothing_else(deployed: Platform):
     assert too_large.status_code == 413
 
 
+def test_short_requests_take_a_short_way(deployed: Platform):
+    deployed.wait_direct()
+    before = deployed.num_short_requests()
+    short = deployed.client.post(PREDICT, json=body(1), headers={"x-request-id": "mine"})
+    assert short.headers["x-request-id"] == "mine"
+    assert deployed.num_short_requests() == before + 1
+    long = {"windows": [artefacts.window_of(1)] * 2000}
+    refused = deployed.client.post(PREDICT, json=long, headers={"x-request-id": "other"})
+    assert (refused.status_code, refused.headers["x-request-id"]) == (413, "other")
+    assert deployed.num_short_requests() == before + 1
+
+
 def test_the_catalogue_and_unknown_models_are_the_platforms(deployed: Platform):
     models = deployed.client.get("/v1/models").json()["models"]
     assert [model["version"] for model in models if model["model"] == MODEL] == [1]
@@ -112,6 +155,57 @@ def test_the_catalogue_and_unknown_models_are_the_platforms(deployed: Platform):
     assert MODEL in released.split(", ")
     docs = httpx.get(f"{deployed.settings.base_url}/v1/models/{MODEL}/docs", trust_env=False)
     assert "swagger-ui" in docs.text
+
+
+CHANNELS = [f"acc_{name}" for name in "xyzw"]
+
+
+def test_a_live_stream_outlives_its_replica(deployed: Platform):
+    (pid,) = deployed.replica_pids()
+    values_TC = np.random.default_rng(0).normal(size=(600, 4)).astype(np.float32)
+    found = []
+    with (
+        Client(deployed.settings.base_url, deployed.key) as client,
+        client.stream(MODEL, channels=CHANNELS, rate_hz=10.0) as stream,
+    ):
+        for start in range(0, 600, 10):
+            stream.send(values_TC[start : start + 10])
+            found.append(next(stream))
+            if start == 200:
+                os.kill(pid, signal.SIGKILL)
+        stream.end()
+        found += list(stream)
+        assert stream.num_connections >= 2
+    assert pid not in deployed.replica_pids()
+    assert [item.number for item in found] == list(range(119))
+    for item in found:
+        scores_K = np.exp(values_TC[5 * item.number :][:10, :3].sum(axis=0))
+        assert item.probabilities is not None
+        probabilities_K = np.array(list(item.probabilities.values()))
+        np.testing.assert_allclose(probabilities_K, scores_K / scores_K.sum(), atol=1e-4)
+
+
+def test_a_client_that_reads_no_prediction_does_not_fill_a_replica(deployed: Platform):
+    url = f"ws{deployed.settings.base_url.removeprefix('http')}/v1/models/{MODEL}/stream"
+    keyed = {"Authorization": f"Bearer {deployed.key}"}
+    values_TC = np.zeros((4000, 4), np.float32)
+    deployed.wait_direct()
+    (pid,) = deployed.replica_pids()
+    replica = psutil.Process(pid)
+    before, most, num_bytes = replica.memory_info().rss, 0, 0
+    options = {"compression": None, "max_queue": 1, "proxy": None, "close_timeout": 0.5}
+    with connect(url, additional_headers=keyed, **options) as live:
+        live.socket.settimeout(3)
+        live.send(Open(rate_hz=10.0, channels=tuple(CHANNELS)).encode())
+        with contextlib.suppress(OSError, ConnectionClosed):
+            for first in range(0, 40_000_000, 400):
+                frame = Chunk(first=first, values_TC=values_TC[:400]).encode()
+                live.send(frame)
+                num_bytes += len(frame)
+                if first % 400_000 == 0:
+                    most = max(most, replica.memory_info().rss)
+    assert num_bytes > 2**20
+    assert most - before < 150 * 2**20
 
 
 class Loop:
@@ -230,3 +324,19 @@ def test_a_model_without_a_release_answers_503_until_it_has_one(deployed: Platfo
     artefacts.release_small(deployed.settings.storage_uri, name, 1)
     deployed.wait_version(1, name)
     assert deployed.client.post(f"/v1/models/{name}/predict", json=body()).status_code == 200
+
+
+def test_a_whole_file_is_answered_through_the_proxy(deployed: Platform) -> None:
+    rows = csv_of(columns_of([1] * 30_000), rate_hz=10.0)
+    table = rows.replace(b"\n", b" " * 200 + b"\n")  # some 6 MiB
+    answer = deployed.client.post(PREDICT, files={"file": ("walk.csv", table)}, timeout=60)
+    assert answer.status_code == 200, answer.text
+    (segment,) = answer.json()["segments"]
+    assert (segment["label"], segment["start_s"]) == (artefacts.CLASSES[1], 0.0)
+    assert answer.json()["num_windows"] == 5999
+    headers = {"content-type": "application/vnd.ant.fit"}
+    refused = deployed.client.post(PREDICT, content=b"PK\x03\x04" * 99, headers=headers)
+    assert refused.status_code == 400
+    assert "is not a FIT file" in refused.json()["detail"]
+    too_large = deployed.client.post(PREDICT, content=b"0" * (65 * 2**20), headers=headers)
+    assert too_large.status_code == 413

@@ -155,7 +155,7 @@ def _prepare(folder: Path, instance_id: str) -> dict[str, str]:
     script = head / "haproxy"
     script.write_text(haproxy_wrapper.script(sys.executable, get_haproxy_binary()))
     script.chmod(0o700)
-    dialled = Ports(**dict(zip(("http", "dashboard", "gcs"), _free_ports(3), strict=True)))
+    dialled = Ports(**dict(zip(("http", "grpc", "dashboard", "gcs"), _free_ports(4), strict=True)))
     internal = ports.pick(dialled)
 
     def variables(home: Path, node: Path) -> dict[str, str]:

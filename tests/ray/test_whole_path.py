@@ -123,7 +123,7 @@ def test_a_users_mistakes_with_the_endpoint_exit_with_2(
 ) -> None:
     recording.write_text("\n".join(recording.read_text().splitlines()[:50]))
     assert main(["predict", NAME, str(recording)]) == 2
-    assert "49 samples; one window of 4 s needs 200" in capfd.readouterr().err
+    assert "49 samples at 50 Hz: one window of 4 s needs 200" in capfd.readouterr().err
     assert main(["predict", "no-such-model", str(recording)]) == 2
     assert "no-such-model" in capfd.readouterr().err
     monkeypatch.setenv("MOTORIC_API_KEY", "mk_0_wrong")

@@ -133,3 +133,10 @@ def test_a_locked_database_is_waited_for(accounts, local):
             other.execute("COMMIT")
             assert making.result(timeout=20).grant.name == "patient"
     other.close()
+
+
+def test_the_snapshot_is_read_by_its_owner_alone(local, accounts):
+    """Stream tokens are signed by what follows from the hashes in it."""
+    accounts.create_key("a")
+    path = Path(local.storage_uri) / "control" / "access.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motoric.core.errors import DeadlineError
 from motoric.serving.batching import Batcher, plan_batch
 
 sizes_of = st.lists(st.integers(min_value=1, max_value=40), max_size=30)
@@ -41,7 +42,8 @@ class Recorder:
         self.threads: set[int] = set()
         self.fail_at = fail_at
 
-    def __call__(self, windows_BTC):
+    def __call__(self, rows):
+        (windows_BTC,) = rows
         self.sizes.append(len(windows_BTC))
         self.threads.add(threading.get_ident())
         if self.fail_at is not None and (windows_BTC == self.fail_at).any():
@@ -59,7 +61,7 @@ async def submit_all(batcher, sizes, moments=None):
     async def one(start, size, moment):
         for _ in range(moment):
             await asyncio.sleep(0)
-        return await batcher.submit(windows_from(start, size))
+        return await batcher.submit((windows_from(start, size),))
 
     for index, size in enumerate(sizes):
         tasks.append(asyncio.create_task(one(start, size, moments[index] if moments else 0)))
@@ -109,7 +111,8 @@ def test_requests_that_arrive_while_a_batch_runs_are_the_next_batch():
     started, go_on = threading.Event(), threading.Event()
     sizes = []
 
-    def model(windows_BTC):
+    def model(rows):
+        (windows_BTC,) = rows
         sizes.append(len(windows_BTC))
         started.set()
         assert go_on.wait(10)
@@ -117,9 +120,9 @@ def test_requests_that_arrive_while_a_batch_runs_are_the_next_batch():
 
     async def scenario():
         batcher = Batcher(model, max_windows=32, inline=False)
-        first = batcher.submit(windows_from(0, 1))
+        first = batcher.submit((windows_from(0, 1),))
         await asyncio.to_thread(started.wait, 10)  # the loop is free while the batch runs
-        others = [batcher.submit(windows_from(i, 1)) for i in range(1, 6)]
+        others = [batcher.submit((windows_from(i, 1),)) for i in range(1, 6)]
         go_on.set()
         await asyncio.gather(first, *others)
 
@@ -132,10 +135,10 @@ def test_a_request_waits_for_company_only_as_long_as_it_was_told():
 
     async def scenario():
         batcher = Batcher(model, max_windows=4, max_wait_ms=20_000)
-        waiting = batcher.submit(windows_from(0, 1))
+        waiting = batcher.submit((windows_from(0, 1),))
         await asyncio.sleep(0)
         assert not waiting.done()
-        full = batcher.submit(windows_from(1, 3))  # the batch is full: nobody waits longer
+        full = batcher.submit((windows_from(1, 3),))  # the batch is full: nobody waits longer
         await asyncio.wait_for(asyncio.gather(waiting, full), 5)
 
     asyncio.run(scenario())
@@ -148,7 +151,7 @@ def test_a_batch_that_fails_fails_its_requests_and_no_others(inline):
 
     async def scenario():
         batcher = Batcher(model, max_windows=2, inline=inline)
-        answers = [batcher.submit(windows_from(i, 1)) for i in range(4)]
+        answers = [batcher.submit((windows_from(i, 1),)) for i in range(4)]
         return await asyncio.gather(*answers, return_exceptions=True)
 
     first, second, third, fourth = asyncio.run(scenario())
@@ -162,9 +165,9 @@ def test_a_request_whose_client_left_is_not_run():
 
     async def scenario():
         batcher = Batcher(model, max_windows=2)
-        left = batcher.submit(windows_from(0, 2))
+        left = batcher.submit((windows_from(0, 2),))
         left.cancel()
-        return await batcher.submit(windows_from(2, 1))
+        return await batcher.submit((windows_from(2, 1),))
 
     assert asyncio.run(scenario()).item() == 2
     assert model.sizes == [1]
@@ -173,3 +176,55 @@ def test_a_request_whose_client_left_is_not_run():
 def test_no_batch_can_be_empty():
     with pytest.raises(ValueError, match="max_windows"):
         Batcher(Recorder(), max_windows=0)
+
+
+def test_what_is_past_its_deadline_is_never_run():
+    model = Recorder()
+
+    async def scenario():
+        batcher = Batcher(model, max_windows=4)
+        now_s = asyncio.get_running_loop().time()
+        late = batcher.submit((windows_from(100, 3),), deadline_s=now_s - 0.01)
+        others = [batcher.submit((windows_from(i, 1),), deadline_s=now_s + 60) for i in range(3)]
+        rows = await asyncio.gather(*others)
+        with pytest.raises(DeadlineError, match="deadline passed"):
+            await late
+        return [row.item() for row in rows]
+
+    assert asyncio.run(scenario()) == [0, 1, 2]
+    assert model.sizes == [3]
+
+
+def test_the_rest_of_a_long_request_is_not_run_after_its_deadline():
+    clock = [0.0]
+    sizes = []
+
+    def model(rows):
+        sizes.append(len(rows[0]))
+        clock[0] += 1.0
+        return rows[0].reshape(len(rows[0]), -1)
+
+    async def scenario():
+        loop = asyncio.get_running_loop()
+        real = loop.time
+        loop.time = lambda: real() + clock[0]
+        answer = Batcher(model, max_windows=2).submit(
+            (windows_from(0, 10),), deadline_s=loop.time() + 1.5
+        )
+        with pytest.raises(DeadlineError):
+            await answer
+
+    asyncio.run(scenario())
+    assert sizes == [2, 2]
+
+
+def test_all_inputs_of_a_model_go_through_a_batch_together():
+    async def scenario():
+        batcher = Batcher(lambda rows: rows[0][:, 0] + rows[1], max_windows=3)
+        requests = [(windows_from(i, 2), np.full((2, 1), 10.0 * i)) for i in range(4)]
+        return await asyncio.gather(*(batcher.submit(rows) for rows in requests))
+
+    answers = asyncio.run(scenario())
+    assert [answer.ravel().tolist() for answer in answers] == [
+        [11.0 * i, 11.0 * i + 1] for i in range(4)
+    ]

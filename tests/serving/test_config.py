@@ -94,13 +94,13 @@ def test_two_applications_never_share_a_name():
 
 def test_merging_adds_or_replaces_one_model_and_drops_nothing():
     one, two = ModelDeployment(model="one"), ModelDeployment(model="two")
-    running = serve_config([one], http_port=8123)
+    running = serve_config([one], http_port=8123, grpc_port=9123)
     running["applications"].append({"name": "theirs", "import_path": "a:b", "route_prefix": "/x"})
     before = yaml.safe_dump(running)
     added = merge(running, two)
     names = [app["name"] for app in added["applications"]]
     assert names == ["platform", "one", "theirs", "two"]
-    assert added["http_options"]["port"] == 8123
+    assert (added["http_options"]["port"], added["grpc_options"]["port"]) == (8123, 9123)
     changed = merge(added, one.model_copy(update={"cpu": 2.0}))
     assert [app["name"] for app in changed["applications"]] == names
     assert changed["applications"][1]["args"]["cpu"] == 2.0
@@ -112,6 +112,7 @@ def test_what_serve_reports_becomes_the_config_it_was_given():
     details = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": "127.0.0.1", "port": 8000, "root_path": ""},
+        "grpc_options": {**config["grpc_options"], "new_in_ray": 1},
         "applications": {
             app["name"]: {"status": "RUNNING", "deployed_app_config": app}
             for app in config["applications"]

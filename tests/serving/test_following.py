@@ -38,7 +38,7 @@ def follower(tmp_path, clock) -> ReleaseFollower:
 def label(follower: ReleaseFollower, class_index: int) -> str:
     """What the served graph says of a window."""
     run = follower.served.batcher._run
-    return CLASSES[run(np.array([window_of(class_index)], np.float32)).argmax()]
+    return CLASSES[run((np.array([window_of(class_index)], np.float32),)).argmax()]
 
 
 def test_without_a_release_nothing_is_served_and_nothing_fails(follower):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import logging
 import time
@@ -9,11 +10,13 @@ from typing import Any
 
 import httpx
 import jsonschema
+import numpy as np
 import pytest
 
 from artefacts import CLASSES, release_small, window_of
 from motoric.core.access import AccessSnapshot, KeyGrant, hash_key, snapshot_uri
 from motoric.core.documents import write_document
+from motoric.serving.config import Limits
 from motoric.serving.model_server import ModelServer
 
 MODEL = "small"
@@ -57,7 +60,9 @@ def problem(response: httpx.Response, status: int) -> str:
 @pytest.fixture
 def empty(local) -> ModelServer:
     """A server whose model has no release."""
-    return ModelServer(model=MODEL, storage_uri=local.storage_uri, max_body_bytes=10_000)
+    return ModelServer(
+        model=MODEL, storage_uri=local.storage_uri, limits=Limits(max_body_mib=10_000 / 2**20)
+    )
 
 
 @pytest.fixture
@@ -231,10 +236,10 @@ def test_a_revoked_key_is_refused_after_the_next_look(server, accounts, auth):
 
 def test_an_unexpected_exception_is_logged_and_tells_nothing(server, auth, monkeypatch, caplog):
     async def scenario(client, server):
-        def fail(_body):
+        def fail(*_):
             raise ZeroDivisionError("a secret of the inside")
 
-        monkeypatch.setattr(server.releases.served.parser, "parse", fail, raising=True)
+        monkeypatch.setattr(server.releases.served.decoder, "parse", fail, raising=True)
         return await client.post(ROOT + "/predict", content=b"{}", headers=auth)
 
     with caplog.at_level(logging.ERROR):
@@ -247,6 +252,12 @@ def test_the_model_page_holds_the_signature(server, auth):
     info = request(server, "GET", "/", headers=auth).json()
     assert info["signature"]["outputs"][0]["classes"] == list(CLASSES)
     assert (info["version"], info["alias"]) == (1, "champion")
+    digest = info["digest"]
+    assert info["versions"] == [
+        {"version": 1, "digest": digest, "role": "primary", "is_served": True}
+    ]
+    assert info["metrics"] == {"accuracy": 1.0}
+    assert info["limits"]["max_request_windows"] == 1024
 
 
 def test_the_openapi_example_is_valid_and_is_answered_as_documented(server, auth):
@@ -307,3 +318,53 @@ def test_a_websocket_is_closed(server):
 
     asyncio.run(server({"type": "websocket", "path": "/", "headers": []}, receive, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_windows_in_any_type_get_the_same_answer_in_any_type(server, auth):
+    windows = np.array([window_of(2), window_of(0)], np.float32)
+    buffer = io.BytesIO()
+    np.save(buffer, windows)
+    bodies = {
+        "application/json": json.dumps({"windows": windows.tolist()}).encode(),
+        "application/octet-stream": windows.tobytes(),
+        "application/x-npy": buffer.getvalue(),
+    }
+    for content_type, body in bodies.items():
+        headers = {**auth, "content-type": content_type, "accept": "application/x-npy"}
+        response = request(server, "POST", "/predict", content=body, headers=headers)
+        assert response.headers["content-type"] == "application/x-npy"
+        probabilities_BK = np.load(io.BytesIO(response.content))
+        assert probabilities_BK.argmax(axis=1).tolist() == [2, 0]
+
+
+def test_windows_at_twice_the_rate_are_resampled(server, auth):
+    windows = np.repeat(np.array([window_of(1)], np.float32), 2, axis=1)
+    body = json.dumps({"windows": windows.tolist(), "rate_hz": 20}).encode()
+    response = request(server, "POST", "/predict", content=body, headers=auth)
+    assert response.json()["predictions"][0]["label"] == CLASSES[1]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "says"),
+    [
+        ({"content-type": "text/plain"}, 415, "text/plain"),
+        ({"accept": "text/html"}, 406, "application/x-npy"),
+        ({"x-timeout-ms": "soon"}, 400, "X-Timeout-Ms"),
+        ({"x-timeout-ms": "0.000001"}, 504, "deadline"),
+    ],
+)
+def test_headers_that_cannot_be_met(server, auth, headers, status, says):
+    body = {"windows": [window_of(0)]}
+    response = request(server, "POST", "/predict", json=body, headers={**auth, **headers})
+    assert says in problem(response, status)
+
+
+def test_a_body_that_does_not_end_is_given_up(server, auth):
+    async def trickle():
+        yield b'{"windows": ['
+        await asyncio.sleep(5)
+
+    server._limits = server._limits.model_copy(update={"max_body_s": 0.05})
+    response = request(server, "POST", "/predict", content=trickle(), headers=auth)
+    assert "within 0.05 s" in problem(response, 408)
+    assert response.headers["connection"] == "close"

@@ -83,6 +83,23 @@ class Exported:
         return Predictor(LoadedArtefact(uri="x", digest="", signature=signature, model=self.model))
 
 
+def model_of(name: str, *, optional: bool = False, **changes: Any) -> dict[str, Any]:
+    """What `release_small` needs for one family; `changes` are of its clips.
+
+    Args:
+        name: Of the family.
+        optional: A fused one may lack either input.
+        changes: Of the clip input.
+    """
+    made = exported(name)
+    inputs = []
+    for item in made.signature.inputs:
+        update = changes if isinstance(item, ClipInput) else {}
+        inputs.append(item.model_copy(update={**update, "optional": optional}))
+    signature = made.signature.model_copy(update={"inputs": tuple(inputs)})
+    return {"graph": made.model, "signature": signature}
+
+
 @functools.cache
 def exported(name: str) -> Exported:
     """The family that the catalogue calls `name`."""

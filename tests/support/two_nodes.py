@@ -65,7 +65,8 @@ def run_two_nodes(folder: Path) -> dict[str, Any]:
     model = ModelAppArgs(model=MODEL, cpu=0.1, resources={"on_worker": 0.1})
     # Replicas listen where Serve's HTTP host says, and another node's proxy must reach them; with
     # 127.0.0.1 Serve takes a slow detour and says nothing.
-    config = serve_config([model], http_host="0.0.0.0", http_port=settings.ports.http)
+    http, grpc = settings.ports.http, settings.ports.grpc
+    config = serve_config([model], http_host="0.0.0.0", http_port=http, grpc_port=grpc)
     dashboard_url = f"http://{ports.LOOPBACK}:{settings.ports.dashboard}"
     http_url = f"http://{ports.LOOPBACK}:{settings.ports.http}"
     with (

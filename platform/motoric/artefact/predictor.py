@@ -102,10 +102,21 @@ class Predictor:
         ]
         return np.concatenate(parts)
 
-    def predict_checked(self, windows_BTC: Windows) -> Probabilities:
-        """Preprocess and run windows that `check_windows` has passed."""
-        present_B2 = np.tile(np.array([True, False]), (len(windows_BTC), 1))
-        return self._run(windows_BTC, None, present_B2)
+    def predict_checked(
+        self,
+        windows_BTC: Windows | None = None,
+        clips_BTHWC: Clips | None = None,
+        present_B2: NDArray[np.bool_] | None = None,
+    ) -> Probabilities:
+        """Preprocess and run examples that `check_windows` and `check_clips` have passed.
+
+        Args:
+            windows_BTC: Of a model of sensors, and of a fused one.
+            clips_BTHWC: Of a model of clips, and of a fused one.
+            present_B2: Of a fused model, which has all three; what stands in an input that an
+                example lacks has no influence.
+        """
+        return self._run(windows_BTC, clips_BTHWC, present_B2)
 
     def _check(
         self, windows: NDArray[np.generic] | None, clips: NDArray[np.generic] | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from motoric.training.progress import EpochReport
 
@@ -40,6 +41,19 @@ def make_progress() -> Progress:
         console=console,
         transient=True,
     )
+
+
+def print_segments(title: str, segments: Iterable[tuple[float, float, str | None, float]]) -> None:
+    """Print a table of start and end in seconds, label (None is uncertain) and probability."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("from (s)", justify="right")
+    table.add_column("to (s)", justify="right")
+    table.add_column("label")
+    table.add_column("probability", justify="right")
+    for start_s, end_s, label, probability in segments:
+        shown = label or "[dim]uncertain[/]"
+        table.add_row(f"{start_s:.1f}", f"{end_s:.1f}", shown, f"{probability:.1%}")
+    console.print(table)
 
 
 @contextmanager

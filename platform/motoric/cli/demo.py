@@ -21,6 +21,7 @@ from motoric.core.settings import Settings, load
 
 if TYPE_CHECKING:
     from motoric.artefact.predictor import Probabilities
+    from motoric.client import Predictions
     from motoric.registry.registry import RegisteredVersion
     from motoric.training.examples import Examples
     from motoric.training.recipe import Recipe
@@ -146,7 +147,7 @@ def _deploy(settings: Settings) -> None:
 def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None:
     """Send all held-out windows over HTTP, and compare with the artefact run in this process."""
     from motoric.artefact.predictor import Predictor
-    from motoric.cli.endpoint import Endpoint
+    from motoric.cli.endpoint import open_client
     from motoric.data.dataset import open_dataset
     from motoric.training.partition import load_split
 
@@ -155,11 +156,10 @@ def _ask(settings: Settings, recipe: Recipe, version: RegisteredVersion) -> None
         windows = load_split(recipe, dataset).test
         assert windows.windows_BTC is not None
         offline_BK = Predictor.load(version.artefact_uri).predict(windows.windows_BTC)
-        with Endpoint(settings, _NAME) as endpoint:
-            answer = endpoint.predict(windows.windows_BTC)
-        online = [item["label"] for item in answer["predictions"]]
-        _print_predictions(windows, answer["predictions"])
-        _compare(windows, offline_BK, online)
+        with open_client(settings) as client:
+            found = client.predict(_NAME, windows.windows_BTC)
+        _print_predictions(windows, found)
+        _compare(windows, offline_BK, list(found.labels))
         say(f"{len(windows)} windows asked")
 
 
@@ -206,7 +206,7 @@ def _compare(windows: Examples, offline_BK: Probabilities, online: list[str]) ->
         raise MotoricError(f"{differing} predictions over HTTP differ from the artefact's own")
 
 
-def _print_predictions(windows: Examples, predictions: list[dict[str, Any]]) -> None:
+def _print_predictions(windows: Examples, predictions: Predictions) -> None:
     # Fits into 80 columns.
     table = Table(title="Some of them", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for name in ("person", "recording", "at (s)", "true", "predicted", "prob."):
@@ -217,15 +217,15 @@ def _print_predictions(windows: Examples, predictions: list[dict[str, Any]]) -> 
         mine = np.flatnonzero(subject_B == subject)
         # Evenly over the person's windows, so that the picture is neither the best nor the worst.
         for index in mine[np.linspace(0, len(mine) - 1, _ROWS_A_PERSON).astype(int)].tolist():
-            true, found = windows.classes[windows.targets_B[index]], predictions[index]
-            color = "green" if found["label"] == true else "red"
+            true, label = windows.classes[windows.targets_B[index]], predictions.labels[index]
+            color = "green" if label == true else "red"
             table.add_row(
                 subject,
                 windows.recording_ids[index],
                 f"{windows.start_s_B[index]:.0f}",
                 true,
-                f"[{color}]{found['label']}[/]",
-                f"{found['probability']:.1%}",
+                f"[{color}]{label}[/]",
+                f"{predictions.outputs_BK[index].max():.1%}",
             )
     console.print(table)
 

@@ -11,7 +11,18 @@ import typer
 from rich.markup import escape
 
 from motoric import __version__
-from motoric.cli import datasets, demo, evaluate, ingest, models, platform, runs, serving, train
+from motoric.cli import (
+    datasets,
+    demo,
+    evaluate,
+    ingest,
+    models,
+    platform,
+    runs,
+    serving,
+    stream,
+    train,
+)
 from motoric.cli.console import errors
 from motoric.core.errors import MotoricError
 
@@ -36,6 +47,7 @@ app.add_typer(models.app, name="models")
 app.command("up")(platform.up)
 app.command("deploy")(serving.deploy)
 app.command("predict")(serving.predict)
+app.command("stream")(stream.stream)
 app.command("status")(platform.status)
 app.command("down")(platform.down)
 app.add_typer(serving.keys, name="keys")

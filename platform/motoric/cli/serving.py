@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import orjson
 import typer
 from rich.table import Table
 
-from motoric.cli.console import console, timed
+from motoric.cli.console import console, print_segments, timed
 from motoric.core import storage
-from motoric.core.errors import InputError, UserError
+from motoric.core.errors import UserError
 from motoric.core.releases import read_release
 from motoric.core.settings import Settings, load
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from motoric.artefact.signature import Signature
-    from motoric.artefact.timeline import Timeline
-    from motoric.data.windows import Window
 
 keys = typer.Typer(help="API keys of the endpoints.", no_args_is_help=True)
 
@@ -57,7 +52,8 @@ def deploy(
 def predict(
     name: Annotated[str, typer.Argument(help="Name of a model.")],
     file: Annotated[
-        Path, typer.Argument(help="CSV with a column a channel, in the model's units.")
+        Path,
+        typer.Argument(help="CSV with a column a channel, Parquet, FIT, GPX, TCX or a video."),
     ],
     local: Annotated[
         bool, typer.Option("--local", help="Run the released artefact in this process.")
@@ -74,166 +70,108 @@ def predict(
 
     Example: motoric predict watch-exercises watch-005.csv --timeline --plot timeline.png
     """
-    from motoric.data.csv_file import read_csv
+    from motoric.serving.files.answers import is_whole
 
     settings = load()
-    predictor = _local_predictor(settings, name) if local else _remote_predictor(settings, name)
-    sensors = predictor.signature.sensors
-    channels = [channel.name for channel in sensors.channels]
-    time_s, values_TC = read_csv(file, channels, sensors.rate_hz)
-    if timeline and sensors.span == "annotation":
+    asked = _local(settings, name) if local else _remote(settings, name)
+    if timeline and is_whole(asked.signature):
         raise UserError(f"{name} takes whole movements: --timeline needs a model of short windows")
-    windows = _windows(file, time_s, values_TC, predictor.signature)
-    answer = predictor.predict(np.stack([window.values_TC for window in windows]))
-    for window, prediction in zip(windows, answer["predictions"], strict=True):
-        prediction["start_s"] = round(window.start_s, 3)
-        prediction["end_s"] = round(window.end_s, 3)
-    if timeline:
-        starts = [window.start_s for window in windows]
-        segments = _timeline(predictor.signature, starts, answer)
-        answer["timeline"] = [asdict(segment) for segment in segments]
-        if plot is not None:
-            _draw(plot, file, segments)
+    if timeline and asked.signature.output.kind != "classes":
+        raise UserError(f"{name} gives {asked.signature.output.kind}: --timeline needs classes")
+    answer = asked.answer(file)
+    if "series" in answer:
+        answer["predictions"] = answer.pop("series")
+    else:
+        answer["predictions"], segments = answer.pop("windows"), answer.pop("segments")
+        if timeline:
+            answer["timeline"] = segments
+    if plot is not None and timeline:
+        _draw(plot, file, answer["timeline"])
     if as_json:
         typer.echo(orjson.dumps(answer, option=orjson.OPT_INDENT_2).decode())
     elif timeline:
-        _print_timeline(answer, file)
-    else:
+        _print_labels(answer, answer["timeline"], file)
+    elif asked.signature.output.kind == "classes":
         _print_predictions(answer, file)
+    else:
+        _print_series(answer, file)
 
 
-def _timeline(signature: Signature, starts: list[float], answer: dict[str, Any]) -> Timeline:
-    from motoric.artefact.timeline import smooth
-
-    probabilities_BK = np.array(
-        [
-            [item["probabilities"][name] for name in signature.classes]
-            for item in answer["predictions"]
-        ]
-    )
-    probabilities_BK /= probabilities_BK.sum(axis=1, keepdims=True)
-    return smooth(
-        starts,
-        probabilities_BK,
-        length_s=signature.sensors.length_s,
-        hop_s=signature.sensors.hop_s,
-        classes=signature.classes,
-        settings=signature.timeline,
-    )
-
-
-def _draw(plot: Path, file: Path, segments: Timeline) -> None:
+def _draw(plot: Path, file: Path, segments: list[dict[str, Any]]) -> None:
+    from motoric.artefact.timeline import Segment
     from motoric.training.evaluation.timeline_plots import PlottedSeries, timeline_plot
 
     if plot.suffix.lower() != ".png" or not plot.absolute().parent.is_dir():
         raise UserError(f"--plot {plot}: name a .png, as it is a PNG, in a folder that exists")
-    plot.write_bytes(timeline_plot({file.name: PlottedSeries(true=(), found=segments)}))
+    found = tuple(Segment(**segment) for segment in segments)
+    plot.write_bytes(timeline_plot({file.name: PlottedSeries(true=(), found=found)}))
 
 
-def _print_timeline(answer: dict[str, Any], file: Path) -> None:
-    title = f"{file.name}: {answer['model']} version {answer['version']}"
-    table = Table(title=title, title_justify="left")
-    table.add_column("from (s)", justify="right")
-    table.add_column("to (s)", justify="right")
-    table.add_column("label")
-    table.add_column("probability", justify="right")
-    for item in answer["timeline"]:
-        table.add_row(
-            f"{item['start_s']:.1f}",
-            f"{item['end_s']:.1f}",
-            item["label"] or "[dim]uncertain[/]",
-            f"{item['probability']:.1%}",
-        )
-    console.print(table)
+class _Asked:
+    """A model, and how to ask it with a file."""
 
-
-class _Predictor:
-    def __init__(self, signature: Signature, run: Any) -> None:
+    def __init__(self, signature: Signature, answer: Callable[[Path], dict[str, Any]]) -> None:
         self.signature = signature
-        self._run = run
-
-    def predict(self, windows_BTC: NDArray[np.float32]) -> dict[str, Any]:
-        answer: dict[str, Any] = self._run(windows_BTC)
-        return answer
+        self.answer = answer
 
 
-def _remote_predictor(settings: Settings, name: str) -> _Predictor:
-    from motoric.cli.endpoint import Endpoint
+def _remote(settings: Settings, name: str) -> _Asked:
+    from motoric.cli.endpoint import open_client
 
-    endpoint = Endpoint(settings, name)
-    return _Predictor(endpoint.signature(), endpoint.predict)
+    client = open_client(settings)
+
+    def answer(file: Path) -> dict[str, Any]:
+        found = client.predict_file(name, file, with_windows=True)
+        return found.model_dump(exclude_unset=True)
+
+    return _Asked(client.model(name).signature, answer)
 
 
-def _local_predictor(settings: Settings, name: str) -> _Predictor:
+def _local(settings: Settings, name: str) -> _Asked:
     from motoric.artefact.files import load_artefact
     from motoric.artefact.predictor import Predictor
-    from motoric.serving.protocol import AnswerWriter
+    from motoric.serving.files.offline import predict_file
 
     release = read_release(settings.storage_uri, name).primary
     uri = storage.resolve(release.artefact, settings.storage_uri)
     predictor = Predictor(load_artefact(uri, release.digest))
-    writer = AnswerWriter(
-        model=name,
-        version=release.version,
-        digest=release.digest,
-        classes=predictor.signature.classes,
-    )
+    about = {"model": name, "version": release.version, "digest": release.digest}
 
-    def run(windows_BTC: NDArray[np.float32]) -> Any:
-        return orjson.loads(writer.write(predictor.predict(windows_BTC)))
-
-    return _Predictor(predictor.signature, run)
-
-
-def _windows(
-    file: Path,
-    time_s: NDArray[np.float64],
-    values_TC: NDArray[np.float32],
-    signature: Signature,
-) -> list[Window]:
-    from motoric.data.windows import Windower
-
-    sensors = signature.sensors
-    windower = Windower(
-        native_rate_hz=sensors.rate_hz,
-        rate_hz=sensors.rate_hz,
-        length_s=sensors.length_s,
-        hop_s=sensors.hop_s,
-        context_s=sensors.context_s,
-        max_gap_s=signature.preprocessing.max_gap_s,
-    )
-    if sensors.span == "annotation":
-        whole = windower.whole(time_s, values_TC, fit=sensors.fit)
-        windows = [] if whole is None else [whole]
-    else:
-        windows = windower.push(time_s, values_TC) + windower.finish()
-    if not windows and sensors.span == "annotation":
-        raise InputError(f"{file}: one movement without a gap is needed; this has none")
-    if not windows:
-        raise InputError(
-            f"{file} has {len(values_TC)} samples; one window of {sensors.length_s:g} s needs"
-            f" {sensors.num_samples} without a gap"
+    def answer(file: Path) -> dict[str, Any]:
+        found: dict[str, Any] = orjson.loads(
+            predict_file(predictor, file, about, with_windows=True)
         )
-    return windows
+        return found
+
+    return _Asked(predictor.signature, answer)
+
+
+def _print_labels(answer: dict[str, Any], spans: list[dict[str, Any]], file: Path) -> None:
+    keys = ("start_s", "end_s", "label", "probability")
+    title = f"{file.name}: {answer['model']} version {answer['version']}"
+    print_segments(title, (tuple(item[key] for key in keys) for item in spans))
+
+
+def _print_series(answer: dict[str, Any], file: Path) -> None:
+    title = f"{file.name}: {answer['of']} by {answer['model']} version {answer['version']}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("from (s)", justify="right")
+    table.add_column("to (s)", justify="right")
+    names = list(answer["predictions"][0].get("quantiles", {"value": 0}))
+    for column in names:
+        table.add_column(f"{column} ({answer['unit']})", justify="right")
+    for item in answer["predictions"][:_MAX_ROWS]:
+        values = item.get("quantiles", item)
+        numbers = [f"{values[column]:.4g}" for column in names]
+        table.add_row(f"{item['start_s']:.1f}", f"{item['end_s']:.1f}", *numbers)
+    console.print(table)
+    if len(answer["predictions"]) > _MAX_ROWS:
+        console.print(f"... and {len(answer['predictions']) - _MAX_ROWS} more (--json prints all)")
 
 
 def _print_predictions(answer: dict[str, Any], file: Path) -> None:
     predictions = answer["predictions"]
-    table = Table(
-        title=f"{file.name}: {answer['model']} version {answer['version']}", title_justify="left"
-    )
-    table.add_column("from (s)", justify="right")
-    table.add_column("to (s)", justify="right")
-    table.add_column("label")
-    table.add_column("probability", justify="right")
-    for item in predictions[:_MAX_ROWS]:
-        table.add_row(
-            f"{item['start_s']:.1f}",
-            f"{item['end_s']:.1f}",
-            item["label"],
-            f"{item['probability']:.1%}",
-        )
-    console.print(table)
+    _print_labels(answer, predictions[:_MAX_ROWS], file)
     if len(predictions) > _MAX_ROWS:
         console.print(f"... and {len(predictions) - _MAX_ROWS} more windows (--json prints all)")
     mean: dict[str, float] = {}

@@ -10,12 +10,11 @@ from collections.abc import Callable
 
 import httpx
 
-from motoric.artefact.files import SIGNATURE, read_file, read_sums
-from motoric.artefact.signature import Signature, parse_signature
+from motoric.artefact.files import load_artefact
 from motoric.cluster.local import running
 from motoric.cluster.serve_api import ServeApi
 from motoric.cluster.state import PlatformState
-from motoric.core.errors import ArtefactError, PlatformError
+from motoric.core.errors import PlatformError
 from motoric.core.releases import Release
 from motoric.core.settings import Settings
 from motoric.registry.promotion import release
@@ -52,8 +51,7 @@ def deploy(
         on_change: Told in a few words what happens.
 
     Raises:
-        ArtefactError: The version is of a kind that is not served over HTTP, or is damaged; nothing
-            was released.
+        ArtefactError: The version is damaged; nothing was released.
         NotFoundError: The registry has no such model, or no version with the alias.
         PlatformError: No platform runs, or the endpoint does not come up.
     """
@@ -71,32 +69,12 @@ def deploy(
 
 
 def check_servable(found: RegisteredVersion) -> None:
-    """Refuse a version that replicas could not answer with, before anything is released.
+    """Refuse a version that replicas could not load, before anything is released.
 
     Raises:
-        ArtefactError: It takes clips, or gives values or quantiles; or its files are missing or
-            were changed.
+        ArtefactError: Its files are missing or were changed, or its signature is of another schema.
     """
-    by_name, _ = read_sums(found.artefact_uri)
-    content = read_file(found.artefact_uri, SIGNATURE, by_name)
-    signature = parse_signature(content, f"{found.artefact_uri}/{SIGNATURE}")
-    lacking = _not_served(signature)
-    if lacking:
-        raise ArtefactError(
-            f"version {found.version} of {found.model} {lacking}, and HTTP endpoints serve only"
-            " models that take sensor windows alone and give classes: give the alias to such a"
-            f" version (`motoric models alias {found.model} ALIAS VERSION`), or run this one in"
-            " Python with motoric.artefact.predictor.Predictor.load(URI)"
-        )
-
-
-def _not_served(signature: Signature) -> str:
-    """What of a model is not served, in words; empty where all is."""
-    if signature.clip_input is not None:
-        also = "" if signature.sensor_input is None else "sensor windows and "
-        return f"takes {also}clips of video"
-    kind = signature.output.kind
-    return "" if kind == "classes" else f"gives {kind}"
+    load_artefact(found.artefact_uri, found.digest)
 
 
 def _wait_serving(settings: Settings, made: Release) -> None:

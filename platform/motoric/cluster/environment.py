@@ -14,10 +14,12 @@ from pathlib import Path
 from motoric.cluster.ports import LOOPBACK, NUM_REPLICA_PORTS, InternalPorts
 from motoric.cluster.processes import INSTANCE_VARIABLE
 from motoric.core.settings import Settings
+from motoric.serving.config import MAX_MESSAGE_MIB
 
 # Room for many replicas, which are mostly idle.
 MIN_NUM_CPUS = 8
 OBJECT_STORE_BYTES = 512 * 2**20
+_MAX_MESSAGE_BYTES = MAX_MESSAGE_MIB * 2**20
 
 NO_TELEMETRY = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -27,6 +29,8 @@ NO_TELEMETRY = {
 SERVE_OPTIONS = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # Short requests take a short way, and live streams are read no faster than they are answered.
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "motoric.serving.ingress.middlewares",
 }
 SERVE_TUNING = {
     # A killed HAProxy is back in seconds instead of half a minute.
@@ -36,6 +40,14 @@ SERVE_TUNING = {
     "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "86400",
     # Follows the line above by default, and replicas would run out of ports within the day.
     "RAY_SERVE_PORT_QUARANTINE_S": "150",
+    # Replicas count requests themselves; HAProxy would tell of each in a line that Python parses.
+    "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+    # Its threads would only take the replicas' cores: one passes tens of thousands a second on.
+    "RAY_SERVE_HAPROXY_NBTHREAD": str(max(1, (os.cpu_count() or 1) // 8)),
+    # Of a message over gRPC; Serve's own limit is 2 GiB.
+    "RAY_SERVE_GRPC_MAX_MESSAGE_SIZE": str(_MAX_MESSAGE_BYTES),
+    # Of a call between replicas, which bears such a message; Serve's own limit is 4 MiB.
+    "RAY_SERVE_REPLICA_GRPC_MAX_MESSAGE_LENGTH": str(_MAX_MESSAGE_BYTES + 2**20),
 }
 # A shell that talks to a cluster, a job's driver, or a person's key: nothing for a head.
 _NOT_INHERITED = (
@@ -100,6 +112,7 @@ def head_environment(
             INSTANCE_VARIABLE: places.instance_id,
             "PATH": f"{places.python.parent}:{inherited.get('PATH', '/usr/bin:/bin')}",
             "MOTORIC_PORTS__HTTP": str(settings.ports.http),
+            "MOTORIC_PORTS__GRPC": str(settings.ports.grpc),
             "MOTORIC_PORTS__DASHBOARD": str(settings.ports.dashboard),
             "MOTORIC_PORTS__GCS": str(settings.ports.gcs),
             "RAY_AUTH_MODE": "token",

@@ -35,6 +35,7 @@ from motoric.core.access import hash_key
 from motoric.core.errors import PlatformError
 from motoric.core.settings import Settings, load
 from motoric.serving.accounts import open_accounts
+from motoric.serving.config import grpc_options
 
 PLATFORM_APPLICATION: Mapping[str, str] = {
     "name": "platform",
@@ -240,6 +241,7 @@ def _complete(
                 {
                     "proxy_location": "HeadOnly",
                     "http_options": {"host": ports.LOOPBACK, "port": settings.ports.http},
+                    "grpc_options": grpc_options(settings.ports.grpc),
                     "applications": [
                         *(app for app in api.declared() if app.get("name") != name),
                         dict(application),

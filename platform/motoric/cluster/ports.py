@@ -1,4 +1,4 @@
-"""Ports of the local platform: the three that people dial are fixed, all others are picked free."""
+"""Ports of the local platform: the four that people dial are fixed, all others are picked free."""
 
 from __future__ import annotations
 

@@ -68,11 +68,13 @@ class AccessGate:
 
     def __init__(self) -> None:
         self._grants: dict[str, KeyGrant] = {}
+        self._by_id: dict[str, KeyGrant] = {}
         self._expires_at_s = 0.0
 
     def update(self, snapshot: AccessSnapshot) -> None:
         """Put a new snapshot in force."""
         self._grants = {grant.sha256: grant for grant in snapshot.keys}
+        self._by_id = {grant.key_id: grant for grant in snapshot.keys}
         self._expires_at_s = snapshot.issued_at_s + snapshot.max_age_s
 
     def check(self, authorization: str | None, now_s: float | None = None) -> KeyGrant:
@@ -89,13 +91,29 @@ class AccessGate:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise AccessError("the Authorization header must be 'Bearer ' and an API key")
-        if (time.time() if now_s is None else now_s) > self._expires_at_s:
-            raise PlatformError(
-                "the access snapshot is too old to trust, so all requests are denied: is the"
-                " platform app running?"
-            )
+        self._check_age(now_s)
         # The look-up is by hash, so its timing tells nothing about a key.
         grant = self._grants.get(hash_key(secret.strip()))
         if grant is None:
             raise AccessError("this API key is not known here; `motoric keys list` shows which are")
         return grant
+
+    def grant(self, key_id: str, now_s: float | None = None) -> KeyGrant:
+        """Return the grant of a key that was checked before, if it is valid still.
+
+        Raises:
+            AccessError: It was revoked.
+            PlatformError: The snapshot is missing or older than its maximum age.
+        """
+        self._check_age(now_s)
+        grant = self._by_id.get(key_id)
+        if grant is None:
+            raise AccessError("the API key was revoked; `motoric keys list` shows which are valid")
+        return grant
+
+    def _check_age(self, now_s: float | None) -> None:
+        if (time.time() if now_s is None else now_s) > self._expires_at_s:
+            raise PlatformError(
+                "the access snapshot is too old to trust, so all requests are denied: is the"
+                " platform app running?"
+            )

@@ -38,9 +38,10 @@ def control_uri(storage_uri: str, *parts: str) -> str:
     return storage.join(storage_uri, CONTROL_FOLDER, *parts)
 
 
-def write_document(uri: str, document: ControlDocument) -> None:
-    """Write a document atomically."""
-    storage.write_bytes(uri, document.model_dump_json(indent=1).encode())
+def write_document(uri: str, document: ControlDocument, *, is_private: bool = False) -> None:
+    """Write a document atomically; a private one on a local disk only its owner can read."""
+    content = document.model_dump_json(indent=1).encode()
+    storage.write_bytes(uri, content, is_private=is_private)
 
 
 def read_document(uri: str, kind: type[Document]) -> Document:

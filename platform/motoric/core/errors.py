@@ -12,8 +12,14 @@
     │   ├── InputError           windows of the wrong shape, or with NaN values           HTTP 422
     │   ├── NotFoundError        a model, version, file or run that does not exist        HTTP 404
     │   ├── TooLargeError        a request body over the limit                            HTTP 413
+    │   ├── SlowBodyError        a request body that does not come to its end             HTTP 408
+    │   ├── QueryError           a query that cannot be read                              HTTP 400
+    │   ├── ContentTypeError     a request body of a type that nothing reads              HTTP 415
+    │   ├── NotAcceptableError   an answer of a type that nothing writes                  HTTP 406
+    │   ├── ForbiddenError       what nobody may ask for here, such as a URI elsewhere    HTTP 403
     │   └── AccessError          no API key, or a wrong one                               HTTP 401
     └── PlatformError            the platform cannot do it now                            HTTP 503
+        └── DeadlineError        it was not the request's turn before its deadline        HTTP 504
 
 The command line prints the message alone and exits with `exit_code`; HTTP answers RFC 9457 problem
 JSON with `status`.
@@ -135,6 +141,45 @@ class TooLargeError(UserError):
     kind = "too-large"
 
 
+class SlowBodyError(UserError):
+    """A request body does not come to its end."""
+
+    status = 408
+    title = "Request timeout"
+    kind = "slow-body"
+
+
+class QueryError(UserError):
+    """The query of a request cannot be read."""
+
+    title = "Wrong query"
+    kind = "query"
+
+
+class ContentTypeError(UserError):
+    """Nothing reads a request body of its Content-Type."""
+
+    status = 415
+    title = "Unsupported media type"
+    kind = "content-type"
+
+
+class NotAcceptableError(UserError):
+    """The client accepts none of the types in which an answer can be written."""
+
+    status = 406
+    title = "Not acceptable"
+    kind = "not-acceptable"
+
+
+class ForbiddenError(UserError):
+    """The settings do not allow what was asked for."""
+
+    status = 403
+    title = "Not allowed"
+    kind = "forbidden"
+
+
 class AccessError(UserError):
     """No API key was sent, or it is unknown."""
 
@@ -149,3 +194,11 @@ class PlatformError(MotoricError):
     status = 503
     title = "Unavailable"
     kind = "unavailable"
+
+
+class DeadlineError(PlatformError):
+    """It was not a request's turn before its deadline."""
+
+    status = 504
+    title = "Deadline passed"
+    kind = "deadline"

@@ -26,6 +26,7 @@ class Ports(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     http: int = Field(default=8000, ge=1, le=65535)
+    grpc: int = Field(default=9000, ge=1, le=65535)
     dashboard: int = Field(default=8265, ge=1, le=65535)
     gcs: int = Field(default=6379, ge=1, le=65535)
 

@@ -177,21 +177,28 @@ def remove_folder(uri: str) -> None:
         system.delete_dir(path)
 
 
-def write_bytes(uri: str, content: bytes) -> None:
-    """Write one object atomically: a reader sees the old content or the new, never a part."""
+def write_bytes(uri: str, content: bytes, *, is_private: bool = False) -> None:
+    """Write one object atomically: a reader sees the old content or the new, never a part.
+
+    Args:
+        uri: Where.
+        content: All of it.
+        is_private: On a local disk, let only its owner read it; elsewhere who may read the bucket.
+    """
     system, path = filesystem(uri)
     if isinstance(system, pafs.LocalFileSystem):
-        _write_local(Path(path), [content])
+        _write_local(Path(path), [content], mode=0o600 if is_private else 0o666)
         return
     with system.open_output_stream(path) as stream:
         stream.write(content)
 
 
-def _write_local(path: Path, blocks: Iterable[bytes]) -> None:
+def _write_local(path: Path, blocks: Iterable[bytes], mode: int = 0o666) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
-        with partial.open("wb") as stream:
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(handle, "wb") as stream:
             for block in blocks:
                 stream.write(block)
             stream.flush()

@@ -153,7 +153,8 @@ class Accounts:
             for row in connection.execute(query)
         )
         snapshot = AccessSnapshot(issued_at_s=time.time(), keys=grants)
-        write_document(snapshot_uri(self._storage_uri), snapshot)
+        # Stream tokens are signed by what follows from the hashes.
+        write_document(snapshot_uri(self._storage_uri), snapshot, is_private=True)
         return snapshot
 
     @contextmanager

@@ -6,6 +6,7 @@ look-ups.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -17,9 +18,11 @@ from motoric.core.errors import (
     MalformedBodyError,
     MotoricError,
     PlatformError,
+    SlowBodyError,
     TooLargeError,
     UserError,
 )
+from motoric.serving.media_types import JSON_TYPE, PROBLEM_TYPE
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +32,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Header = tuple[bytes, bytes]
 
-JSON_TYPE = b"application/json"
-PROBLEM_TYPE = b"application/problem+json"
 RETRY_AFTER_S = 2
 
 
@@ -58,26 +59,53 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     return None
 
 
-async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
+async def read_body(
+    scope: Scope, receive: Receive, max_bytes: int, max_s: float | None = None
+) -> bytes:
     """Read a request body.
+
+    Args:
+        scope: Of the request.
+        receive: Of the request.
+        max_bytes: Longest body.
+        max_s: Longest time until its last byte; None waits for ever.
 
     Raises:
         TooLargeError: It is over `max_bytes`; by its Content-Length where it has one, so nothing
             is read.
+        MalformedBodyError: The Content-Length is no number.
+        SlowBodyError: It takes longer than `max_s`.
         ClientGoneError: The client left.
     """
+    if _has_come(receive):  # as nearly all have, and a timer costs more than reading them
+        return await _read_body(scope, receive, max_bytes)
+    try:
+        async with asyncio.timeout(max_s):
+            return await _read_body(scope, receive, max_bytes)
+    except TimeoutError as error:
+        raise SlowBodyError(
+            f"the body did not come to its end within {max_s:g} s: send it faster, or less of it"
+        ) from error
+
+
+def _has_come(receive: Receive) -> bool:
+    """Whether uvicorn has read the whole body already; False for any other server."""
+    return getattr(getattr(receive, "__self__", None), "more_body", True) is False
+
+
+async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
     length = header(scope, b"content-length")
     if length is not None and (not length.isdigit() or int(length) > max_bytes):
         if not length.isdigit():
             raise MalformedBodyError("the Content-Length header is not a number")
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGoneError
     body: bytes = message.get("body", b"")
     if not message.get("more_body", False):
         if len(body) > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         return body
     parts = [body]
     num_bytes = len(body)
@@ -88,12 +116,13 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
         part = message.get("body", b"")
         num_bytes += len(part)
         if num_bytes > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         parts.append(part)
     return b"".join(parts)
 
 
-def _too_large(max_bytes: int) -> TooLargeError:
+def too_large(max_bytes: int) -> TooLargeError:
+    """The refusal of a body that is over a limit."""
     return TooLargeError(
         f"the body is over the limit of {max_bytes / 2**20:g} MiB: send fewer windows a request"
     )
@@ -115,17 +144,35 @@ async def respond(
 
 async def respond_problem(send: Send, error: MotoricError, path: str) -> None:
     """Send an error as an RFC 9457 problem document with the headers its status asks for."""
-    extra: list[Header] = []
-    if isinstance(error, AccessError):
-        extra.append((b"www-authenticate", b'Bearer realm="motoric"'))
-    elif isinstance(error, PlatformError):
-        extra.append((b"retry-after", b"%d" % RETRY_AFTER_S))
-    elif isinstance(error, MethodError):
-        extra.append((b"allow", error.allowed.encode()))
-    elif isinstance(error, TooLargeError):
-        extra.append((b"connection", b"close"))  # the rest of the body is not worth reading
     body = orjson.dumps(error.problem(path))
-    await respond(send, body, status=error.status, content_type=PROBLEM_TYPE, extra=extra)
+    await respond(
+        send, body, status=error.status, content_type=PROBLEM_TYPE, extra=error_headers(error)
+    )
+
+
+def error_headers(error: MotoricError) -> list[Header]:
+    """The headers that the status of an error asks for."""
+    if isinstance(error, AccessError):
+        return [(b"www-authenticate", b'Bearer realm="motoric"')]
+    if isinstance(error, PlatformError):
+        return [(b"retry-after", b"%d" % RETRY_AFTER_S)]
+    if isinstance(error, MethodError):
+        return [(b"allow", error.allowed.encode())]
+    if isinstance(error, (TooLargeError, SlowBodyError)):
+        return [(b"connection", b"close")]  # the rest of the body is not worth reading
+    return []
+
+
+async def refuse_websocket(scope: Scope, send: Send, error: MotoricError) -> None:
+    """Answer a WebSocket that was not accepted with a problem document (ASGI's extension)."""
+    if "websocket.http.response" not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+
+    async def send_response(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    await respond_problem(send_response, error, scope["path"])
 
 
 def internal_error(error: Exception, path: str) -> MotoricError:

@@ -1,7 +1,7 @@
 """Dynamic batching in one replica.
 
-In: windows (B, T, C) of many requests. Out: to each request, the probabilities (B, K) of its own
-windows.
+In: rows of many requests: of each input of the model an array of B examples. Out: to each request,
+what the model gives (B, K) for its own rows.
 
 Requests of one moment of the event loop run as one batch, and so do those that arrive while a
 batch runs in the worker thread: under load batches grow by themselves, and an idle replica adds no
@@ -13,17 +13,22 @@ as much as the batch; a larger one runs in one thread, so that health checks kee
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from motoric.artefact.predictor import Probabilities
-from motoric.artefact.preprocessing import Windows
+from motoric.core.errors import DeadlineError
 
-Run = Callable[[Windows], Probabilities]
+# One array an input of the model, each of shape (B, ...).
+Rows = tuple[NDArray[Any], ...]
+Outputs = NDArray[np.float32]
+Run = Callable[[Rows], Outputs]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,23 +70,30 @@ def plan_batch(sizes: Iterable[int], max_windows: int) -> list[Piece]:
 class _Waiting:
     """One request that waits for its rows."""
 
-    __slots__ = ("answer", "done", "windows_BTC")
+    __slots__ = ("answer", "deadline_s", "done", "num", "rows")
 
-    def __init__(self, windows_BTC: Windows, answer: asyncio.Future[Probabilities]) -> None:
-        self.windows_BTC = windows_BTC
+    def __init__(self, rows: Rows, answer: asyncio.Future[Outputs], deadline_s: float) -> None:
+        self.rows = rows
+        self.num = len(rows[0])
         self.answer = answer
-        self.done: list[Probabilities] = []  # rows of a cut request that have run
+        self.deadline_s = deadline_s
+        self.done: list[Outputs] = []  # of a cut request, what has run
 
 
 class Batcher:
     """Runs what many requests submit in batches; belongs to one event loop.
 
     Args:
-        run: The model; called with 1 to `max_windows` windows.
-        max_windows: Most windows of a batch.
+        run: The model; called with 1 to `max_windows` examples.
+        max_windows: Most examples of a batch.
         max_wait_ms: How long the first request may wait for others; 0 waits for nothing but a
             running batch.
         inline: Run on the event loop instead of in a thread.
+
+    Attributes:
+        max_windows: As given.
+        num_batches: Run so far.
+        num_windows: Run so far.
     """
 
     def __init__(
@@ -90,30 +102,39 @@ class Batcher:
         if max_windows < 1:
             raise ValueError(f"max_windows must be at least 1, not {max_windows}")
         self._run = run
-        self._max_windows = max_windows
+        self.max_windows = max_windows
         self._max_wait_s = max_wait_ms / 1e3
         self._executor: Executor | None = None if inline else ThreadPoolExecutor(1, "batch")
         self._waiting: deque[_Waiting] = deque()
-        self._num_waiting = 0  # windows
+        self._num_waiting = 0  # examples
+        self._earliest_s = math.inf  # no deadline of what waits is before it
         self._timer: asyncio.Handle | None = None
         self._running: asyncio.Task[None] | None = None
         self.num_batches = 0
         self.num_windows = 0
 
-    def submit(self, windows_BTC: Windows) -> asyncio.Future[Probabilities]:
-        """Queue windows (B, T, C), B at least 1; the future gets their (B, K) probabilities."""
+    def submit(self, rows: Rows, deadline_s: float = math.inf) -> asyncio.Future[Outputs]:
+        """Queue examples; the future gets what the model gives for them, shape (B, K).
+
+        Args:
+            rows: Of B examples, at least 1.
+            deadline_s: By the clock of the event loop. What has not begun to run by then never
+                does, and the future gets a `DeadlineError`.
+        """
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Probabilities] = loop.create_future()
-        self._waiting.append(_Waiting(windows_BTC, answer))
-        self._num_waiting += len(windows_BTC)
+        answer: asyncio.Future[Outputs] = loop.create_future()
+        item = _Waiting(rows, answer, deadline_s)
+        self._waiting.append(item)
+        self._num_waiting += item.num
+        self._earliest_s = min(self._earliest_s, deadline_s)
         if self._running is not None:
             return answer  # taken up when the running batch ends
         if self._timer is None:
-            if self._max_wait_s > 0 and self._num_waiting < self._max_windows:
+            if self._max_wait_s > 0 and self._num_waiting < self.max_windows:
                 self._timer = loop.call_later(self._max_wait_s, self._start)
             else:
                 self._timer = loop.call_soon(self._start)
-        elif self._max_wait_s > 0 and self._num_waiting >= self._max_windows:
+        elif self._max_wait_s > 0 and self._num_waiting >= self.max_windows:
             self._timer.cancel()
             self._timer = loop.call_soon(self._start)
         return answer
@@ -132,64 +153,88 @@ class Batcher:
         batch = self._take()
         if batch is None:
             return
-        taken, windows_BTC = batch
+        taken, rows = batch
         try:
-            probabilities_BK = self._run(windows_BTC)
+            outputs_BK = self._run(rows)
         except Exception as error:  # noqa: BLE001 - each request of the batch raises it
             _fail(taken, error)
         else:
-            self._give(taken, probabilities_BK)
+            self._give(taken, outputs_BK)
 
     async def _run_in_thread(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             while (batch := self._take()) is not None:
-                taken, windows_BTC = batch
+                taken, rows = batch
                 try:
-                    probabilities_BK = await loop.run_in_executor(
-                        self._executor, self._run, windows_BTC
-                    )
+                    outputs_BK = await loop.run_in_executor(self._executor, self._run, rows)
                 except Exception as error:  # noqa: BLE001 - each request of the batch raises it
                     _fail(taken, error)
                 else:
-                    self._give(taken, probabilities_BK)
+                    self._give(taken, outputs_BK)
         finally:
             self._running = None
 
-    def _take(self) -> tuple[list[tuple[_Waiting, int]], Windows] | None:
+    def _take(self) -> tuple[list[tuple[_Waiting, int]], Rows] | None:
         """Remove the next batch from the queue; a cut request stays first in it with the rest.
 
-        Requests that were cancelled (the client left) or have failed in part are dropped here.
+        Requests that were cancelled (the client left), are past their deadline or have failed in
+        part are dropped here.
         """
+        if self._earliest_s < math.inf:
+            self._drop_expired(asyncio.get_running_loop().time())
         while self._waiting and self._waiting[0].answer.done():
-            self._num_waiting -= len(self._waiting.popleft().windows_BTC)
+            self._num_waiting -= self._waiting.popleft().num
         if not self._waiting:
             return None
-        sizes = (len(item.windows_BTC) for item in self._waiting)
-        pieces = plan_batch(sizes, self._max_windows)
+        pieces = plan_batch((item.num for item in self._waiting), self.max_windows)
         taken: list[tuple[_Waiting, int]] = []
-        parts: list[Windows] = []
+        parts: list[Rows] = []
         for piece in pieces:
-            item = self._waiting[0]
-            parts.append(item.windows_BTC[: piece.stop])
-            if piece.stop == len(item.windows_BTC):
+            item, size = self._waiting[0], piece.stop
+            if size == item.num:
                 self._waiting.popleft()
-            item.windows_BTC = item.windows_BTC[piece.stop :]
-            taken.append((item, piece.stop))
-        windows_BTC = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        self._num_waiting -= len(windows_BTC)
+                parts.append(item.rows)
+            else:
+                parts.append(tuple(values[:size] for values in item.rows))
+                item.rows = tuple(values[size:] for values in item.rows)
+            item.num -= size
+            taken.append((item, size))
+        num = sum(size for _, size in taken)
+        self._num_waiting -= num
         self.num_batches += 1
-        self.num_windows += len(windows_BTC)
-        return taken, windows_BTC
+        self.num_windows += num
+        if len(parts) == 1:
+            return taken, parts[0]
+        return taken, tuple(np.concatenate(values) for values in zip(*parts, strict=True))
 
-    def _give(self, taken: list[tuple[_Waiting, int]], probabilities_BK: Probabilities) -> None:
+    def _drop_expired(self, now_s: float) -> None:
+        if now_s < self._earliest_s:
+            return
+        kept: deque[_Waiting] = deque()
+        for item in self._waiting:
+            if item.answer.done() or now_s < item.deadline_s:
+                kept.append(item)
+                continue
+            self._num_waiting -= item.num
+            late_s = now_s - item.deadline_s
+            item.answer.set_exception(
+                DeadlineError(
+                    f"the deadline passed {late_s * 1e3:.0f} ms before the model was free: send"
+                    " less at a time, wait longer, or run more replicas"
+                )
+            )
+        self._waiting = kept
+        self._earliest_s = min((item.deadline_s for item in kept), default=math.inf)
+
+    def _give(self, taken: list[tuple[_Waiting, int]], outputs_BK: Outputs) -> None:
         start = 0
         for item, size in taken:
-            rows_BK = probabilities_BK[start : start + size]
+            rows_BK = outputs_BK[start : start + size]
             start += size
-            if item.done or len(item.windows_BTC):
+            if item.done or item.num:
                 item.done.append(rows_BK)
-                if len(item.windows_BTC):
+                if item.num:
                     continue
                 rows_BK = np.concatenate(item.done)
             if not item.answer.done():

@@ -11,20 +11,37 @@ import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from motoric.core.errors import SettingsError, UserError
 from motoric.core.releases import check_model_name
 from motoric.core.settings import describe
+from motoric.serving.cors import check_origin_setting
+from motoric.serving.files.places import parse_place
+from motoric.serving.open_inference.grpc import SERVICER_FUNCTION
 
 PLATFORM_APP = "platform"
 PLATFORM_IMPORT = "motoric.serving.platform_app:build"
 MODEL_IMPORT = "motoric.serving.model_app:build"
+MODEL_DEPLOYMENT = "model"  # of each model's application
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+DEFAULT_GRPC_PORT = 9000
+# Of one message over gRPC, which lies in memory before its key is checked, and of a request that
+# the platform's application passes on. Over HTTP a model takes larger ones where its limits do.
+MAX_MESSAGE_MIB = 32
+REQUEST_TIMEOUT_S = 300.0  # over gRPC: longer than any model needs, and not for ever
 _HEADER = """\
 # The complete Serve config: the platform application and every model of deployments/models/.
 # Made by `python -m motoric.serving.config deployments`; edit deployments/models/*.yaml instead.
@@ -78,7 +95,56 @@ class Limits(_Section):
         ge=-1,
         description="waiting a replica; above it, 503 with Retry-After; -1: no limit",
     )
-    max_body_mib: float = Field(default=8, gt=0, le=256)
+    max_body_mib: float = Field(
+        default=8, gt=0, le=256, description="of one request, unpacked too; of files: files.max_mib"
+    )
+    max_body_s: float = Field(
+        default=30, gt=0, description="until the last byte of a request's body has come"
+    )
+    max_request_windows: int = Field(default=1024, ge=1, description="windows or clips a request")
+    max_wait_s: float = Field(
+        default=30,
+        gt=0,
+        description="how long a request may wait for its turn; a client may ask for less by"
+        " X-Timeout-Ms",
+    )
+    max_sessions: int = Field(
+        default=1000, ge=0, description="live streams a replica; 0: streams are not served"
+    )
+    idle_timeout_s: float = Field(
+        default=60, gt=0, description="a live stream without a message is closed after this long"
+    )
+
+
+class Files(_Section):
+    """What a replica takes on of whole files; see docs/serving/files.md."""
+
+    max_mib: float = Field(default=64, gt=0, le=4096, description="of one request, all its parts")
+    uri_prefixes: tuple[str, ...] = Field(
+        default=(),
+        description="folders (/data/x) and prefixes (s3://bucket/x) whose files a request may name"
+        " by URI; none by default",
+    )
+    max_duration_s: float = Field(default=4 * 3600, gt=0, description="of one recording")
+    max_s: float = Field(
+        default=60, gt=0, description="until a file has come, and again until it is answered"
+    )
+    max_windows: int = Field(default=50_000, ge=1, description="windows or clips of one file")
+    max_at_once: int = Field(default=2, ge=1, le=64, description="files that are read at a time")
+    max_memory_mib: int = Field(
+        default=1024, ge=64, description="of the process that reads a file, beyond its libraries"
+    )
+
+    @field_validator("uri_prefixes")
+    @classmethod
+    def _check_prefixes(cls, prefixes: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for prefix in prefixes:
+                if not parse_place(prefix).segments:
+                    raise ValueError(f"{prefix!r} is the whole disk: name folders on it")
+        except UserError as error:
+            raise ValueError(error.message) from error
+        return prefixes
 
 
 class ModelAppArgs(_Section):
@@ -94,6 +160,10 @@ class ModelAppArgs(_Section):
     replicas: Replicas = Replicas()
     batching: Batching = Batching()
     limits: Limits = Limits()
+    files: Files = Files()
+    cors_origins: tuple[Annotated[str, AfterValidator(check_origin_setting)], ...] = Field(
+        default=(), description="origins of web pages that may ask, as https://host; * is any"
+    )
     storage_uri: str | None = Field(
         default=None, description="only where it differs from the node's MOTORIC_STORAGE_URI"
     )
@@ -171,8 +241,25 @@ def platform_application() -> dict[str, Any]:
     return {"name": PLATFORM_APP, "route_prefix": "/", "import_path": PLATFORM_IMPORT, "args": {}}
 
 
+def grpc_options(port: int = DEFAULT_GRPC_PORT) -> dict[str, Any]:
+    """The gRPC side of a Serve config, on the address of the HTTP side.
+
+    Without reflection, which would answer whoever has no key.
+    """
+    return {
+        "port": port,
+        "grpc_servicer_functions": [SERVICER_FUNCTION],
+        "request_timeout_s": REQUEST_TIMEOUT_S,
+        "enable_reflection": False,
+    }
+
+
 def serve_config(
-    models: Sequence[ModelAppArgs], *, http_host: str = DEFAULT_HOST, http_port: int = DEFAULT_PORT
+    models: Sequence[ModelAppArgs],
+    *,
+    http_host: str = DEFAULT_HOST,
+    http_port: int = DEFAULT_PORT,
+    grpc_port: int = DEFAULT_GRPC_PORT,
 ) -> dict[str, Any]:
     """The complete Serve config of the platform and `models`.
 
@@ -186,6 +273,7 @@ def serve_config(
     return {
         "proxy_location": "HeadOnly",
         "http_options": {"host": http_host, "port": http_port},
+        "grpc_options": grpc_options(grpc_port),
         "logging_config": {"enable_access_log": False},
         "applications": [platform_application(), *map(model_application, models)],
     }
@@ -239,6 +327,9 @@ def config_of(details: Mapping[str, Any]) -> dict[str, Any]:
     http = details.get("http_options") or {}
     if http.get("host") and http.get("port"):
         found["http_options"] = {"host": http["host"], "port": http["port"]}
+    grpc = details.get("grpc_options") or {}
+    if grpc.get("grpc_servicer_functions"):
+        found["grpc_options"] = {key: grpc[key] for key in grpc_options() if key in grpc}
     return found
 
 

@@ -13,15 +13,22 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 
 from motoric.core import settings
 from motoric.serving.asgi import RETRY_AFTER_S
-from motoric.serving.config import ModelAppArgs, Replicas
+from motoric.serving.config import MODEL_DEPLOYMENT, ModelAppArgs, Replicas
 from motoric.serving.model_server import ModelServer
+from motoric.serving.open_inference.endpoint import HttpCall, HttpReply
+from motoric.serving.open_inference.grpc.endpoint import (
+    GrpcCall,
+    GrpcEndpoint,
+    GrpcReply,
+    GrpcService,
+)
 from motoric.serving.served import RunOptions
 
 
-@serve.deployment(name="model")
+@serve.deployment(name=MODEL_DEPLOYMENT)
 @serve.ingress()
-class ModelReplica:
-    """One replica of a model.
+class ModelReplica(GrpcService):
+    """One replica of a model: HTTP by `ModelServer`, gRPC by the methods of `GrpcService`.
 
     Args:
         args: `ModelAppArgs` as JSON.
@@ -38,14 +45,27 @@ class ModelReplica:
                 gpu_fraction=parsed.gpu,
                 max_windows=parsed.batching.max_windows,
                 max_wait_ms=parsed.batching.max_wait_ms,
+                max_request_windows=parsed.limits.max_request_windows,
+                max_body_bytes=int(parsed.limits.max_body_mib * 2**20),
             ),
-            max_body_bytes=int(parsed.limits.max_body_mib * 2**20),
+            limits=parsed.limits,
+            files=parsed.files,
+            cors_origins=parsed.cors_origins,
             replica=serve.get_replica_context().replica_id.unique_id,
         )
+        self._grpc = GrpcEndpoint(self._server.context, self._server.is_ready)
 
     def __serve_build_asgi_app__(self) -> ModelServer:
         """What Serve mounts."""
         return self._server
+
+    async def open_inference_http(self, call: HttpCall) -> HttpReply:
+        """Answer a call that the platform's application passes on."""
+        return await self._server.open_inference.answer(call)
+
+    async def open_inference_grpc(self, call: GrpcCall) -> GrpcReply:
+        """Answer a call over gRPC, from the client or passed on by the platform's application."""
+        return await self._grpc.answer(call)
 
 
 def build(args: ModelAppArgs) -> serve.Application:
@@ -56,7 +76,8 @@ def build(args: ModelAppArgs) -> serve.Application:
     # Serve's decorator has no types: it makes a Deployment of the class.
     deployment: serve.Deployment = ModelReplica.options(  # type: ignore[attr-defined]
         ray_actor_options=options,
-        max_ongoing_requests=args.limits.max_ongoing_requests,
+        # Serve counts a live session as a request that goes on.
+        max_ongoing_requests=args.limits.max_ongoing_requests + args.limits.max_sessions,
         max_queued_requests=args.limits.max_queued_requests,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=RETRY_AFTER_S),
         logging_config={"enable_access_log": False},

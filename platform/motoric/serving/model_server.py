@@ -1,9 +1,12 @@
 """The ASGI application of one model: what a replica answers, without Ray.
 
-    POST predict        JSON windows in, labels and probabilities out
+    POST predict        windows in, labels and probabilities out; types: `bodies`
+                        a whole file in, a timeline out: `files`
+    WS   stream         a live session, and POST stream/tokens for browsers: `streams`
     GET  /              the served version and its signature
     GET  healthz        readiness, open
     GET  docs           Swagger UI, open; `openapi.json` beside it
+    ANY  v2/...         the Open Inference Protocol: `open_inference.endpoint`
 
 Paths are below `root_path`. Every other request needs an API key.
 """
@@ -12,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from motoric.core.errors import MotoricError, NotFoundError, PlatformError
+from motoric.core.errors import MotoricError, NotFoundError, PlatformError, UserError
 from motoric.serving import pages
 from motoric.serving.asgi import (
     ClientGoneError,
@@ -27,16 +32,25 @@ from motoric.serving.asgi import (
     Send,
     internal_error,
     read_body,
+    refuse_websocket,
     respond,
     respond_problem,
 )
+from motoric.serving.bodies.decoding import BODY_TYPES
+from motoric.serving.bodies.encoding import choose_type
+from motoric.serving.config import Files, Limits
+from motoric.serving.context import TIMEOUT_HEADER, ServingContext, parse_timeout
+from motoric.serving.cors import Origins
+from motoric.serving.files.endpoint import FileEndpoint, FileRequest, takes
+from motoric.serving.files.requests import uris_of
 from motoric.serving.following import AccessFollower, ReleaseFollower, follow
-from motoric.serving.openapi import model_document
+from motoric.serving.open_inference.endpoint import OpenInferenceEndpoint, is_protocol_path
+from motoric.serving.openapi.model import model_document
 from motoric.serving.served import RunOptions, ServedModel, load_model
+from motoric.serving.streams.endpoint import StreamEndpoint
 
-MAX_BODY_BYTES = 8 * 2**20
 POLL_PERIOD_S = 1.0
-_METHODS = {"/predict": "POST", "/": "GET, HEAD"}
+_METHODS = {"/predict": "POST", "/stream/tokens": "POST", "/": "GET, HEAD"}
 
 
 class ModelServer:
@@ -46,7 +60,9 @@ class ModelServer:
         model: Its name.
         storage_uri: Where control documents and artefacts lie.
         options: How to run it.
-        max_body_bytes: Limit of a request body.
+        limits: What it takes on.
+        files: What it takes on of whole files.
+        cors_origins: Pages of other origins that may ask.
         poll_period_s: Between two looks at the control documents.
         replica: What to call this replica in `healthz`.
     """
@@ -57,12 +73,21 @@ class ModelServer:
         model: str,
         storage_uri: str,
         options: RunOptions | None = None,
-        max_body_bytes: int = MAX_BODY_BYTES,
+        limits: Limits | None = None,
+        files: Files | None = None,
+        cors_origins: Sequence[str] = (),
         poll_period_s: float = POLL_PERIOD_S,
         replica: str = "",
     ) -> None:
         self.model = model
-        self._max_body_bytes = max_body_bytes
+        self._limits = limits or Limits()
+        self._max_body_bytes = int(self._limits.max_body_mib * 2**20)
+        # Serve's own limit leaves room for the live sessions too.
+        num_queued = self._limits.max_queued_requests
+        self._max_requests = (
+            self._limits.max_ongoing_requests + num_queued if num_queued >= 0 else math.inf
+        )
+        self._num_requests = 0
         self._poll_period_s = poll_period_s
         self._replica = replica
         self._options = options or RunOptions()
@@ -72,8 +97,20 @@ class ModelServer:
             model,
             lambda version: load_model(storage_uri, model, version, self._options),
         )
-        self._check = self.access.gate.check
+        self._context = ServingContext(
+            model=model,
+            storage_uri=storage_uri,
+            limits=self._limits,
+            check=self.access.gate.check,
+            grant=self.access.gate.grant,
+            served=self._served,
+        )
+        self.open_inference = OpenInferenceEndpoint(self._context, self.is_ready)
+        self._files = FileEndpoint(self._context, files or Files())
+        self._origins = Origins(cors_origins)
+        self._streams = StreamEndpoint(self._context, self._origins)
         self._tasks: list[asyncio.Task[None]] = []
+        self.num_short_requests = 0  # counted by `ingress`, which goes around Serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -81,14 +118,28 @@ class ModelServer:
         if kind == "lifespan":
             await self._lifespan(receive, send)
             return
-        if kind != "http":
-            await send({"type": "websocket.close", "code": 1008})
-            return
         path: str = scope["path"]
         below = path.removeprefix(scope.get("root_path", ""))
+        if kind == "websocket":
+            await self._websocket(scope, below, receive, send)
+            return
+        if self._origins.is_any_allowed:
+            if await self._origins.preflight(scope, send):
+                return
+            send = self._origins.wrap(scope, send)
+        self._num_requests += 1
         try:
+            if self._num_requests > self._max_requests and below != "/healthz":
+                raise PlatformError(
+                    f"{self._max_requests} requests are under way, the limit of this replica: try"
+                    " again later"
+                )
             if below == "/predict" and scope["method"] == "POST":
                 await self._predict(scope, receive, send)
+            elif is_protocol_path(below):
+                await self.open_inference(scope, receive, send, below)
+            elif below == "/stream/tokens" and scope["method"] == "POST":
+                await self._streams.issue_token(scope, receive, send)
             else:
                 await self._other(scope, below, send)
         except MotoricError as error:
@@ -97,6 +148,13 @@ class ModelServer:
             return
         except Exception as error:  # noqa: BLE001 - answered as a problem and logged there
             await respond_problem(send, internal_error(error, path), path)
+        finally:
+            self._num_requests -= 1
+
+    @property
+    def context(self) -> ServingContext:
+        """What endpoints of other protocols need."""
+        return self._context
 
     async def start(self) -> None:
         """Load what is released, then follow the control documents in the background."""
@@ -106,13 +164,15 @@ class ModelServer:
         self._tasks = [asyncio.create_task(follow(poll, self._poll_period_s)) for poll in polls]
 
     async def stop(self) -> None:
-        """Stop following."""
+        """Close the live sessions, and stop following."""
+        await self._streams.close()
         for task in self._tasks:
             task.cancel()
         for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         self._tasks = []
+        self._files.close()
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -122,18 +182,59 @@ class ModelServer:
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
 
+    async def _websocket(self, scope: Scope, below: str, receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        try:
+            if below != "/stream":
+                raise NotFoundError(f"no WebSocket lies at {path}; the live one ends in /stream")
+            await self._streams.connect(scope, receive, send)
+        except MotoricError as error:
+            await refuse_websocket(scope, send, error)
+        except Exception as error:  # noqa: BLE001 - answered as a problem and logged there
+            await refuse_websocket(scope, send, internal_error(error, path))
+
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        authorization = None
+        authorization = accept = content_type = timeout = None
+        is_file = False
         for key, value in scope["headers"]:
             if key == b"authorization":
                 authorization = value.decode("latin-1")
-                break
-        self._check(authorization)
-        body = await read_body(scope, receive, self._max_body_bytes)
+            elif key == b"content-type":
+                content_type = value
+                is_file = value not in BODY_TYPES and takes(value)
+            elif key == b"accept":
+                accept = value
+            elif key == TIMEOUT_HEADER:
+                timeout = value
+        context = self._context
+        context.check(authorization)
+        timeout_s = None if timeout is None else parse_timeout(timeout)
+        if is_file:
+            request = FileRequest(
+                scope=scope, content_type=content_type, accept=accept, timeout_s=timeout_s
+            )
+            await respond(send, await self._files.predict(request, receive))
+            return
+        deadline_s = context.deadline_s(timeout_s)
+        answer_type = choose_type(accept)
+        body = await read_body(scope, receive, self._max_body_bytes, self._limits.max_body_s)
         served = self._served()
-        windows_BTC = served.parser.parse(body)
-        probabilities_BK = await served.batcher.submit(windows_BTC)
-        await respond(send, served.writer.write(probabilities_BK))
+        try:
+            rows = served.decoder.parse(content_type, body, scope["query_string"])
+        except UserError:
+            # Looked at last, so that windows need not be searched for it.
+            uris = uris_of(content_type, body)
+            if uris is None:
+                raise
+            request = FileRequest(
+                scope=scope, content_type=content_type, accept=accept, timeout_s=timeout_s
+            )
+            await respond(send, await self._files.predict_uris(request, uris))
+            return
+        outputs_BK = await served.batcher.submit(rows, deadline_s)
+        present_B2 = rows[2] if len(rows) == 3 else None
+        answer = served.encoder.encode(answer_type, outputs_BK, present_B2)
+        await respond(send, answer, content_type=answer_type)
 
     async def _other(self, scope: Scope, below: str, send: Send) -> None:
         method: str = scope["method"]
@@ -156,7 +257,7 @@ class ModelServer:
                 extra=pages.ASSET_HEADERS,
             )
         else:
-            self._check_key(scope)
+            self._context.check_key(scope)
             below = below or "/"
             if is_read and below == "/":
                 await respond(send, orjson.dumps(self.info()))
@@ -164,16 +265,14 @@ class ModelServer:
             path = scope["path"]
             if below in _METHODS:
                 raise MethodError(method, path, _METHODS[below])
+            if below == "/stream":
+                raise UserError(f"{path} is a WebSocket: open it by ws:// or wss://, see docs")
             if below in ("/healthz", "/openapi.json", "/docs"):
                 raise MethodError(method, path, "GET, HEAD")
             raise NotFoundError(
-                f"nothing lies at {path}; model {self.model!r} has predict (POST), healthz, docs, "
-                "openapi.json"
+                f"nothing lies at {path}; model {self.model!r} has predict (POST), stream "
+                "(WebSocket), stream/tokens (POST), healthz, docs, openapi.json, v2"
             )
-
-    def _check_key(self, scope: Scope) -> None:
-        values = [value for key, value in scope["headers"] if key == b"authorization"]
-        self._check(values[0].decode("latin-1") if values else None)
 
     def _served(self) -> ServedModel:
         served = self.releases.served
@@ -188,12 +287,15 @@ class ModelServer:
             )
         return served
 
+    def is_ready(self) -> bool:
+        """Whether a version is loaded and keys can be checked."""
+        return self.releases.served is not None and self.access.is_fresh()
+
     def health(self) -> dict[str, Any]:
         """Readiness, without what only key holders may know."""
         served, failure, age_s = self.releases.served, self.releases.failure, self.access.age_s()
-        is_ready = served is not None and self.access.is_fresh()
         return {
-            "status": "ok" if is_ready else "unavailable",
+            "status": "ok" if self.is_ready() else "unavailable",
             "model": self.model,
             "version": None if served is None else served.version,
             "digest": None if served is None else served.digest,
@@ -223,6 +325,18 @@ class ModelServer:
             "version": served.version,
             "digest": served.digest,
             "alias": release.alias,
+            "versions": [
+                {
+                    "version": item.version,
+                    "digest": item.digest,
+                    "role": role,
+                    "is_served": (item.version, item.digest) == (served.version, served.digest),
+                }
+                for role, item in (("primary", release.primary), ("candidate", release.candidate))
+                if item is not None
+            ],
+            "metrics": served.metrics,
+            "limits": self._limits.model_dump(mode="json"),
             "signature": served.signature.model_dump(mode="json"),
             "providers": served.providers,
             "batching": {
@@ -233,6 +347,8 @@ class ModelServer:
                 "num_batches": served.batcher.num_batches,
                 "num_windows": served.batcher.num_windows,
             },
+            "num_sessions": self._streams.num_sessions,
+            "num_short_requests": self.num_short_requests,
             "load_s": round(served.load_s, 3),
             "failing": None if failure is None else failure.message,
             "release_error": self.releases.document_error,

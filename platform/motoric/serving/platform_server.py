@@ -2,6 +2,7 @@
 
 GET  /v1/models                 released models with their signatures
 ANY  /v1/models/<name>/...      reached only where no application of that model runs: says why
+ANY  /v2/...                    the Open Inference Protocol: `open_inference.front`
 GET  /healthz, /docs, /openapi.json   open
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -29,9 +30,18 @@ from motoric.core.errors import (
 )
 from motoric.core.releases import MODEL_NAME, Release, list_released, read_release
 from motoric.serving import pages
-from motoric.serving.asgi import MethodError, internal_error, respond_problem
+from motoric.serving.asgi import (
+    MethodError,
+    internal_error,
+    refuse_websocket,
+    respond_problem,
+)
+from motoric.serving.config import MAX_MESSAGE_MIB
+from motoric.serving.cors import CorsMiddleware, Origins
 from motoric.serving.following import AccessFollower, follow
-from motoric.serving.openapi import platform_document
+from motoric.serving.open_inference.endpoint import HttpCall
+from motoric.serving.open_inference.front import Forward, OpenInferenceFront
+from motoric.serving.openapi.platform import platform_document
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +63,17 @@ class Catalogue:
     def entries(self) -> list[dict[str, Any]]:
         """All released models (blocking); one that cannot be read says so and hides no other."""
         return [self._entry(name) for name in self.names()]
+
+    def why_missing(self, name: str) -> MotoricError:
+        """Why no application of a model runs (blocking)."""
+        released = self.names()
+        if MODEL_NAME.fullmatch(name) and name in released:
+            return PlatformError(
+                f"model {name!r} is released, but no application of it runs here: `motoric deploy "
+                f"{name}` starts one; where it was started, try again"
+            )
+        known = ", ".join(released) or "none yet"
+        return NotFoundError(f"no model {name!r:.80} is released (released: {known})")
 
     def _entry(self, name: str) -> dict[str, Any]:
         try:
@@ -99,6 +120,9 @@ def build_platform(
     publish: Callable[[], object],
     poll_period_s: float = POLL_PERIOD_S,
     publish_period_s: float = PUBLISH_PERIOD_S,
+    access: AccessFollower | None = None,
+    forward: Forward | None = None,
+    cors_origins: Sequence[str] = (),
 ) -> FastAPI:
     """The platform's application.
 
@@ -107,8 +131,11 @@ def build_platform(
         publish: Writes the access snapshot anew (blocking).
         poll_period_s: Between two looks at the access snapshot.
         publish_period_s: Between two writes of it, well below its maximum age.
+        access: Checks keys; shared where other protocols check them too.
+        forward: Passes calls of the Open Inference Protocol on to models; by default to none.
+        cors_origins: Pages of other origins that may ask.
     """
-    access = AccessFollower(storage_uri)
+    access = access or AccessFollower(storage_uri)
     catalogue = Catalogue(storage_uri)
 
     @contextlib.asynccontextmanager
@@ -131,11 +158,25 @@ def build_platform(
         title="Motoric", openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan
     )
     app.add_middleware(KeyMiddleware, access=access)
+    app.add_middleware(
+        OpenInferenceFront,
+        check=access.gate.check,
+        is_ready=access.is_fresh,
+        forward=forward or _to_none,
+        explain=catalogue.why_missing,
+        max_bytes=MAX_MESSAGE_MIB * 2**20,
+    )
+    if cors_origins:  # around the keys: a preflight has none
+        app.add_middleware(CorsMiddleware, origins=Origins(cors_origins))
     app.add_exception_handler(MotoricError, _problem_of_motoric)
     app.add_exception_handler(HTTPException, _problem_of_http)
     _add_open_routes(app, access)
     _add_catalogue(app, catalogue)
     return app
+
+
+async def _to_none(_model: str, _call: HttpCall) -> None:
+    return None
 
 
 class KeyMiddleware:
@@ -148,7 +189,12 @@ class KeyMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
+            missing = NotFoundError(
+                f"no live stream runs at {scope['path']}: a model that is deployed has one at"
+                " /v1/models/NAME/stream"
+            )
+            await receive()
+            await refuse_websocket(scope, send, missing)
             return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
@@ -248,11 +294,4 @@ def _add_catalogue(app: FastAPI, catalogue: Catalogue) -> None:
     @app.api_route("/v1/models/{name}", methods=methods)
     @app.api_route("/v1/models/{name}/{rest:path}", methods=methods)
     def undeployed(name: str) -> Response:
-        released = catalogue.names()
-        if MODEL_NAME.fullmatch(name) and name in released:
-            raise PlatformError(
-                f"model {name!r} is released, but no application of it runs here: `motoric deploy "
-                f"{name}` starts one; where it was started, try again"
-            )
-        known = ", ".join(released) or "none yet"
-        raise NotFoundError(f"no model {name!r:.80} is released (released: {known})")
+        raise catalogue.why_missing(name)

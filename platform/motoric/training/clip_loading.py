@@ -11,19 +11,18 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from motoric.artefact.clips import clip_spec, coloured
 from motoric.artefact.signature import ClipInput
 from motoric.core.errors import DatasetError, UserError
 from motoric.data.dataset import Dataset
 from motoric.data.video.clips import Span, clip_spans, decode_clips
 from motoric.data.windows import WindowSet
 from motoric.training.examples import Examples
-from motoric.training.inputs import ModelInputs, clip_spec
+from motoric.training.inputs import ModelInputs
 
 _DECODERS = 2
 # Times are compared with this much slack, as `motoric.data.video.clips` does.
 _TIME_TOLERANCE_S = 1e-6
-# Luma of ITU-R BT.601.
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
 def load_clips(
@@ -76,19 +75,12 @@ def _decode(
         assert video is not None
         clips = decode_clips(dataset.video_uri(video), spans[name], clip_spec(clip), video.offset_s)
         try:
-            return np.stack([_coloured(found, clip) for found in clips])
+            return np.stack([coloured(found, clip) for found in clips])
         except UserError as error:
             raise DatasetError(f"{name}: its video cannot be read: {error.message}") from error
 
     with ThreadPoolExecutor(_DECODERS) as pool:
         return dict(zip(spans, pool.map(decode, spans), strict=True))
-
-
-def _coloured(clip_THWC: NDArray[np.uint8], clip: ClipInput) -> NDArray[np.uint8]:
-    if clip.colour == "rgb":
-        return clip_THWC
-    grey_THWC: NDArray[np.uint8] = np.rint(clip_THWC @ _LUMA).astype(np.uint8)[..., None]
-    return grey_THWC
 
 
 def _with_clips(

@@ -25,7 +25,6 @@ from motoric.core.errors import DatasetError, RecipeError
 from motoric.data.card import MIXED_UNITS, StreamCard
 from motoric.data.dataset import Dataset
 from motoric.data.recording import Recording
-from motoric.data.video.clips import ClipSpec
 from motoric.training.input_config import ChannelTarget, MetadataTarget
 from motoric.training.recipe import Recipe
 from motoric.training.split_config import LeakingSplit
@@ -81,20 +80,6 @@ def model_inputs(recipe: Recipe, dataset: Dataset) -> ModelInputs:
         clip=clip,
         output=_output(recipe, dataset, sensors, outlines),
         outlines=outlines,
-    )
-
-
-def clip_spec(clip: ClipInput) -> ClipSpec:
-    """How the clips of an input are cut."""
-    return ClipSpec(
-        num_frames=clip.num_frames,
-        height=clip.height,
-        width=clip.width,
-        resize=clip.resize,
-        region=clip.region,
-        rate_hz=clip.rate_hz,
-        length_s=clip.length_s,
-        hop_s=clip.hop_s,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from artefacts import CLASSES, NUM_CHANNELS, NUM_SAMPLES, small_signature, window_of
 from motoric.core.errors import InputError, MalformedBodyError, MotoricError
-from motoric.serving.protocol import AnswerWriter, WindowParser
+from motoric.serving.bodies.json_windows import AnswerWriter, WindowParser
 
 PARSER = WindowParser(small_signature().sensors)
 numbers = st.one_of(

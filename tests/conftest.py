@@ -1,13 +1,18 @@
+"""What every test of a platform in a temporary folder needs."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from motoric.core import settings
 from motoric.core.settings import Settings
-from motoric.serving.accounts import Accounts, open_accounts
+
+if TYPE_CHECKING:
+    from motoric.serving.accounts import Accounts
 
 
 @pytest.fixture
@@ -23,6 +28,8 @@ def local(tmp_path: Path) -> Settings:
 @pytest.fixture
 def accounts(local: Settings) -> Iterator[Accounts]:
     """The store of keys."""
+    from motoric.serving.accounts import open_accounts
+
     opened = open_accounts(local)
     yield opened
     opened.close()

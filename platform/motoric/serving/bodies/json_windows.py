@@ -14,6 +14,7 @@ is wrong.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -169,8 +170,14 @@ class AnswerWriter:
         head = orjson.dumps({"model": model, "version": version, "digest": digest})
         self._head = head[:-1] + b',"predictions":'
 
-    def write(self, probabilities_BK: Probabilities) -> bytes:
+    def write(
+        self, probabilities_BK: Probabilities, inputs: Sequence[list[str]] | None = None
+    ) -> bytes:
         """Write an answer; `label` is the class of the highest probability, before rounding.
+
+        Args:
+            probabilities_BK: What the model gave.
+            inputs: Of a fused model, the names of the inputs that each example had.
 
         Raises:
             MotoricError: The model gave NaN.
@@ -178,7 +185,7 @@ class AnswerWriter:
         labels = probabilities_BK.argmax(axis=1).tolist()
         rows = np.round(probabilities_BK.astype(np.float64), NUM_DECIMALS).tolist()
         classes = self._classes
-        predictions = []
+        predictions: list[dict[str, Any]] = []
         for label, row in zip(labels, rows, strict=True):
             probability = row[label]
             if probability != probability:
@@ -190,4 +197,6 @@ class AnswerWriter:
                     "probabilities": dict(zip(classes, row, strict=True)),
                 }
             )
+        for prediction, names in zip(predictions, inputs or (), strict=False):
+            prediction["inputs"] = names
         return b"%b%b}" % (self._head, orjson.dumps(predictions))

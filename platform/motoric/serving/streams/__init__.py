@@ -1,0 +1,1 @@
+"""Live sessions: samples in as they come, a prediction a hop out, over any transport."""
