@@ -146,6 +146,17 @@ def test_short_requests_take_a_short_way(deployed: Platform):
     assert deployed.num_short_requests() == before + 1
 
 
+def test_the_head_of_a_request_is_parsed_once(deployed: Platform):
+    deployed.wait_direct()
+    path, headers = f"/v1/models/{MODEL}", {"x-mine": "of this test"}
+    first = deployed.client.post(PREDICT, json=body(1), headers=headers)
+    before = deployed.client.get(path).json()["num_known_requests"]
+    again = [deployed.client.post(PREDICT, json=body(1), headers=headers) for _ in range(3)]
+    assert all(answer.content == first.content for answer in again)
+    assert {answer.status_code for answer in again} == {200}
+    assert deployed.client.get(path).json()["num_known_requests"] == before + 3
+
+
 def test_the_catalogue_and_unknown_models_are_the_platforms(deployed: Platform):
     models = deployed.client.get("/v1/models").json()["models"]
     assert [model["version"] for model in models if model["model"] == MODEL] == [1]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import numpy as np
@@ -228,3 +229,21 @@ def test_all_inputs_of_a_model_go_through_a_batch_together():
     assert [answer.ravel().tolist() for answer in answers] == [
         [11.0 * i, 11.0 * i + 1] for i in range(4)
     ]
+
+
+def test_the_thread_of_a_batcher_ends_with_it():
+    def alive() -> list[threading.Thread]:
+        return [item for item in threading.enumerate() if item.name == "batch"]
+
+    before = set(alive())
+    model = Recorder()
+
+    async def scenario():
+        batcher = Batcher(model, max_windows=4, inline=False)
+        await submit_all(batcher, [1, 9])
+        return [item for item in alive() if item not in before]
+
+    (thread,) = asyncio.run(scenario())
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()

@@ -364,7 +364,7 @@ def test_a_body_that_does_not_end_is_given_up(server, auth):
         yield b'{"windows": ['
         await asyncio.sleep(5)
 
-    server._limits = server._limits.model_copy(update={"max_body_s": 0.05})
+    server.max_body_s = 0.05
     response = request(server, "POST", "/predict", content=trickle(), headers=auth)
     assert "within 0.05 s" in problem(response, 408)
     assert response.headers["connection"] == "close"

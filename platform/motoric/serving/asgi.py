@@ -83,9 +83,7 @@ async def read_body(
         async with asyncio.timeout(max_s):
             return await _read_body(scope, receive, max_bytes)
     except TimeoutError as error:
-        raise SlowBodyError(
-            f"the body did not come to its end within {max_s:g} s: send it faster, or less of it"
-        ) from error
+        raise slow_body(max_s or 0.0) from error
 
 
 def _has_come(receive: Receive) -> bool:
@@ -119,6 +117,13 @@ async def _read_body(scope: Scope, receive: Receive, max_bytes: int) -> bytes:
             raise too_large(max_bytes)
         parts.append(part)
     return b"".join(parts)
+
+
+def slow_body(max_s: float) -> SlowBodyError:
+    """The refusal of a body that takes longer than a limit."""
+    return SlowBodyError(
+        f"the body did not come to its end within {max_s:g} s: send it faster, or less of it"
+    )
 
 
 def too_large(max_bytes: int) -> TooLargeError:

@@ -6,17 +6,20 @@ what the model gives (B, K) for its own rows.
 Requests of one moment of the event loop run as one batch, and so do those that arrive while a
 batch runs in the worker thread: under load batches grow by themselves, and an idle replica adds no
 wait. A small model runs on the loop itself, since handing a batch to a thread and back costs about
-as much as the batch; a larger one runs in one thread, so that health checks keep answering.
-`ServedModel` decides which by measuring.
+as much as the batch; a larger one runs in one thread, so that health checks keep answering and
+other requests are read meanwhile. `ServedModel` decides which by measuring.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import math
+import queue
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +32,8 @@ from motoric.core.errors import DeadlineError
 Rows = tuple[NDArray[Any], ...]
 Outputs = NDArray[np.float32]
 Run = Callable[[Rows], Outputs]
+_Done = Callable[[Outputs | Exception], None]
+_Job = tuple[Rows, asyncio.AbstractEventLoop, _Done]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,12 +109,12 @@ class Batcher:
         self._run = run
         self.max_windows = max_windows
         self._max_wait_s = max_wait_ms / 1e3
-        self._executor: Executor | None = None if inline else ThreadPoolExecutor(1, "batch")
+        self._thread: _Thread | None = None if inline else _Thread(run)
         self._waiting: deque[_Waiting] = deque()
         self._num_waiting = 0  # examples
         self._earliest_s = math.inf  # no deadline of what waits is before it
         self._timer: asyncio.Handle | None = None
-        self._running: asyncio.Task[None] | None = None
+        self._is_running = False  # in the thread
         self.num_batches = 0
         self.num_windows = 0
 
@@ -127,7 +132,7 @@ class Batcher:
         self._waiting.append(item)
         self._num_waiting += item.num
         self._earliest_s = min(self._earliest_s, deadline_s)
-        if self._running is not None:
+        if self._is_running:
             return answer  # taken up when the running batch ends
         if self._timer is None:
             if self._max_wait_s > 0 and self._num_waiting < self.max_windows:
@@ -141,39 +146,34 @@ class Batcher:
 
     def _start(self) -> None:
         self._timer = None
-        if self._executor is not None:
-            self._running = asyncio.get_running_loop().create_task(self._run_in_thread())
-            return
-        self._run_one()
-        if self._waiting and self._timer is None:
-            # One batch at a time, so that other work of the loop gets its turn in between.
-            self._timer = asyncio.get_running_loop().call_soon(self._start)
-
-    def _run_one(self) -> None:
         batch = self._take()
         if batch is None:
             return
         taken, rows = batch
+        if self._thread is not None:
+            self._is_running = True
+            loop = asyncio.get_running_loop()
+            self._thread.run(rows, loop, functools.partial(self._ran, taken))
+            return
         try:
             outputs_BK = self._run(rows)
         except Exception as error:  # noqa: BLE001 - each request of the batch raises it
             _fail(taken, error)
         else:
             self._give(taken, outputs_BK)
+        if self._waiting and self._timer is None:
+            # One batch at a time, so that other work of the loop gets its turn in between.
+            self._timer = asyncio.get_running_loop().call_soon(self._start)
 
-    async def _run_in_thread(self) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            while (batch := self._take()) is not None:
-                taken, rows = batch
-                try:
-                    outputs_BK = await loop.run_in_executor(self._executor, self._run, rows)
-                except Exception as error:  # noqa: BLE001 - each request of the batch raises it
-                    _fail(taken, error)
-                else:
-                    self._give(taken, outputs_BK)
-        finally:
-            self._running = None
+    def _ran(self, taken: list[tuple[_Waiting, int]], outcome: Outputs | Exception) -> None:
+        """A batch has run in the thread."""
+        self._is_running = False
+        if isinstance(outcome, Exception):
+            _fail(taken, outcome)
+        else:
+            # Before the next batch is taken, which may hold the rest of a cut request.
+            self._give(taken, outcome)
+        self._start()
 
     def _take(self) -> tuple[list[tuple[_Waiting, int]], Rows] | None:
         """Remove the next batch from the queue; a cut request stays first in it with the rest.
@@ -239,6 +239,38 @@ class Batcher:
                 rows_BK = np.concatenate(item.done)
             if not item.answer.done():
                 item.answer.set_result(rows_BK)
+
+
+class _Thread:
+    """Runs one batch at a time; lighter than an executor, whose futures cost more than a window.
+
+    It ends with the last reference to it.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        threading.Thread(target=_work, args=(run, self._jobs), name="batch", daemon=True).start()
+        weakref.finalize(self, self._jobs.put, None)
+
+    def run(self, rows: Rows, loop: asyncio.AbstractEventLoop, done: _Done) -> None:
+        """Run a batch; `done` gets what it gives, or the error, on the loop."""
+        self._jobs.put((rows, loop, done))
+
+
+def _work(run: Run, jobs: queue.SimpleQueue[_Job | None]) -> None:
+    while (job := jobs.get()) is not None:
+        rows, loop, done = job
+        outcome: Outputs | Exception
+        try:
+            outcome = run(rows)
+        except Exception as error:  # noqa: BLE001 - each request of the batch raises it
+            outcome = error
+        try:
+            loop.call_soon_threadsafe(done, outcome)
+        except RuntimeError:  # the loop was closed meanwhile
+            return
+        # Nothing of a batch is kept while waiting for the next.
+        del job, rows, loop, done, outcome
 
 
 def _fail(taken: list[tuple[_Waiting, int]], error: Exception) -> None:

@@ -36,16 +36,16 @@ from motoric.serving.asgi import (
     respond,
     respond_problem,
 )
-from motoric.serving.bodies.decoding import BODY_TYPES
 from motoric.serving.bodies.encoding import choose_type
 from motoric.serving.config import Files, Limits
-from motoric.serving.context import TIMEOUT_HEADER, ServingContext, parse_timeout
+from motoric.serving.context import ServingContext
 from motoric.serving.cors import Origins
-from motoric.serving.files.endpoint import FileEndpoint, FileRequest, takes
+from motoric.serving.files.endpoint import FileEndpoint, FileRequest
 from motoric.serving.files.requests import uris_of
 from motoric.serving.following import AccessFollower, ReleaseFollower, follow
 from motoric.serving.open_inference.endpoint import OpenInferenceEndpoint, is_protocol_path
 from motoric.serving.openapi.model import model_document
+from motoric.serving.predict import PredictHead, Waiting, submit
 from motoric.serving.served import RunOptions, ServedModel, load_model
 from motoric.serving.streams.endpoint import StreamEndpoint
 
@@ -81,7 +81,8 @@ class ModelServer:
     ) -> None:
         self.model = model
         self._limits = limits or Limits()
-        self._max_body_bytes = int(self._limits.max_body_mib * 2**20)
+        self.max_body_bytes = int(self._limits.max_body_mib * 2**20)
+        self.max_body_s = self._limits.max_body_s
         # Serve's own limit leaves room for the live sessions too.
         num_queued = self._limits.max_queued_requests
         self._max_requests = (
@@ -110,7 +111,9 @@ class ModelServer:
         self._origins = Origins(cors_origins)
         self._streams = StreamEndpoint(self._context, self._origins)
         self._tasks: list[asyncio.Task[None]] = []
-        self.num_short_requests = 0  # counted by `ingress`, which goes around Serve
+        # Counted by `ingress`: requests that went around Serve, and those of a known head.
+        self.num_short_requests = 0
+        self.num_known_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request (ASGI)."""
@@ -194,47 +197,49 @@ class ModelServer:
             await refuse_websocket(scope, send, internal_error(error, path))
 
     async def _predict(self, scope: Scope, receive: Receive, send: Send) -> None:
-        authorization = accept = content_type = timeout = None
-        is_file = False
-        for key, value in scope["headers"]:
-            if key == b"authorization":
-                authorization = value.decode("latin-1")
-            elif key == b"content-type":
-                content_type = value
-                is_file = value not in BODY_TYPES and takes(value)
-            elif key == b"accept":
-                accept = value
-            elif key == TIMEOUT_HEADER:
-                timeout = value
-        context = self._context
-        context.check(authorization)
-        timeout_s = None if timeout is None else parse_timeout(timeout)
-        if is_file:
-            request = FileRequest(
-                scope=scope, content_type=content_type, accept=accept, timeout_s=timeout_s
-            )
+        head, context = PredictHead.of(scope), self._context
+        context.check(head.authorization)
+        timeout_s = head.timeout_s
+        request = FileRequest(
+            scope=scope, content_type=head.content_type, accept=head.accept, timeout_s=timeout_s
+        )
+        if head.is_file:
             await respond(send, await self._files.predict(request, receive))
             return
         deadline_s = context.deadline_s(timeout_s)
-        answer_type = choose_type(accept)
-        body = await read_body(scope, receive, self._max_body_bytes, self._limits.max_body_s)
-        served = self._served()
+        answer_type = choose_type(head.accept)
+        body = await read_body(scope, receive, self.max_body_bytes, self.max_body_s)
         try:
-            rows = served.decoder.parse(content_type, body, scope["query_string"])
+            waiting = submit(context, head, body, answer_type=answer_type, deadline_s=deadline_s)
         except UserError:
             # Looked at last, so that windows need not be searched for it.
-            uris = uris_of(content_type, body)
+            uris = uris_of(head.content_type, body)
             if uris is None:
                 raise
-            request = FileRequest(
-                scope=scope, content_type=content_type, accept=accept, timeout_s=timeout_s
-            )
             await respond(send, await self._files.predict_uris(request, uris))
             return
-        outputs_BK = await served.batcher.submit(rows, deadline_s)
-        present_B2 = rows[2] if len(rows) == 3 else None
-        answer = served.encoder.encode(answer_type, outputs_BK, present_B2)
+        answer = waiting.answer(await waiting.outputs)
         await respond(send, answer, content_type=answer_type)
+
+    def takes_at_once(self, head: PredictHead) -> bool:
+        """Whether `submit` takes requests of predict with this head."""
+        return not head.is_file and not self._origins.is_any_allowed
+
+    def submit(self, head: PredictHead, body: bytes) -> Waiting:
+        """Begin to answer a request of predict whose body is there; `__call__` in two steps.
+
+        Raises:
+            MotoricError: What `__call__` would answer with; it also finds URIs in bodies.
+        """
+        context = self._context
+        context.check(head.authorization)
+        return submit(
+            context,
+            head,
+            body,
+            answer_type=choose_type(head.accept),
+            deadline_s=context.deadline_s(head.timeout_s),
+        )
 
     async def _other(self, scope: Scope, below: str, send: Send) -> None:
         method: str = scope["method"]
@@ -349,6 +354,7 @@ class ModelServer:
             },
             "num_sessions": self._streams.num_sessions,
             "num_short_requests": self.num_short_requests,
+            "num_known_requests": self.num_known_requests,
             "load_s": round(served.load_s, 3),
             "failing": None if failure is None else failure.message,
             "release_error": self.releases.document_error,

@@ -25,6 +25,7 @@ import orjson
 from numpy.typing import NDArray
 
 from motoric.artefact.predictor import CLIPS, WINDOWS
+from motoric.artefact.preprocessing import surely_finite
 from motoric.artefact.signature import ClassesOutput, QuantilesOutput, ValueOutput
 from motoric.core.errors import MotoricError, NotAcceptableError
 from motoric.serving.bodies.json_windows import AnswerWriter
@@ -136,8 +137,7 @@ class AnswerEncoder:
         Raises:
             MotoricError: The model gave values that are not finite.
         """
-        # Probabilities are in 0 to 1, so that their sum shows what is not finite.
-        if not np.isfinite(outputs_BK.sum(dtype=np.float64)):
+        if not surely_finite(outputs_BK) and not np.isfinite(outputs_BK).all():
             raise MotoricError("the model gave NaN or infinite values for these windows")
         if content_type == JSON_TYPE:
             return self._json(outputs_BK, None if present_B2 is None else _inputs(present_B2))
