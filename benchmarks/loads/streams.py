@@ -5,7 +5,8 @@
 Spec: {"port", "path", "headers": {}, "sessions", "seconds", "rate_hz", "length_s", "hop_s",
 "message_s", "channels": [names], "windows": base64 of float32 (B, T, C), "pace": true or false}.
 
-Without pace each session has one message on its way and sends the next when the prediction comes.
+Without pace each session has one message on its way and sends the next when all predictions of it
+have come.
 With pace each sends a message every `message_s` seconds, sessions spread evenly over that time, and
 a prediction is late if it comes more than `hop_s` after the message that completed its window was
 due. Data are the windows one after the other, again and again.
@@ -159,6 +160,7 @@ class Load:
 
     def as_fast_as_it_goes(self) -> dict[str, Any]:
         """One message on its way a session."""
+        num_each = round(self.spec["message_s"] / self.spec["hop_s"])  # windows of a message
         for session in self.sessions:
             session.sent_s = time.perf_counter()
             self.send_next(session)
@@ -173,6 +175,10 @@ class Load:
                 now_s = time.perf_counter()
                 if is_counting:
                     num_windows += num
+                session.num_answered += num
+                if session.num_answered < session.num_sent * num_each:
+                    continue
+                if is_counting:
                     latencies_s.append(now_s - session.sent_s)
                 session.sent_s = now_s
                 self.send_next(session)

@@ -14,19 +14,19 @@ from loads import wrk
 from peers.running import TOLERANCE, Options, Server
 from scenarios.plan import Plan, generate, load_core, median, say, side_by_side, stream_spec, table
 from scenarios.rates import give_way
-from workload import MODEL, MODEL_APART, NUM_SAMPLES, RATE_HZ, Reference
+from workload import LENGTH_S, MODEL, MODEL_APART, NUM_SAMPLES, RATE_HZ, Reference
 
 NUM_SESSIONS = 1000
 _STEPS = (1.25, 1.12, 1.06)  # of the search, coarse to fine
 _STEP_DOWN = 0.95
+_WINDOWS_A_MESSAGE = (1, 8)  # as they come, and a recording that is played fast
 _SEARCH_S = 15.0
 
 
 def rates(plan: Plan) -> str:
-    """One message with all samples of a window, one prediction back; mosec takes the same bytes."""
+    """Samples in, a prediction back for each window; mosec takes a request a window."""
     ours = Options(model=MODEL_APART)
-    found: list[dict[str, Any]] = []
-    cpu_us: list[float] = []
+    found: dict[int, list[tuple[dict[str, Any], float]]] = {num: [] for num in _WINDOWS_A_MESSAGE}
     peers: list[wrk.Round] = []
     with (
         side_by_side(plan, ["motoric"], ours) as (motoric,),
@@ -40,8 +40,10 @@ def rates(plan: Plan) -> str:
             seconds=plan.seconds,
             pace=False,
         )
+        specs = {num: spec | {"message_s": num * LENGTH_S} for num in _WINDOWS_A_MESSAGE}
         give_way(motoric, [motoric, mosec])
-        _check(plan, generate("streams", spec | {"seconds": 1}, core=load_core(ours)), 2.0)
+        for spec in specs.values():
+            _check(plan, generate("streams", spec | {"seconds": 1}, core=load_core(ours)), 2.0)
         script = wrk.write_script(
             plan.workload.folder / f"wrk-{mosec.mark}",
             [mosec.peer.body("bytes", each) for each in plan.workload.batches(1)],
@@ -49,13 +51,8 @@ def rates(plan: Plan) -> str:
         )
         for number in range(plan.num_rounds):
             give_way(motoric, [motoric, mosec])
-            before_s = machine.cpu_s(motoric.mark)
-            result = generate("streams", spec, core=load_core(ours))
-            found.append(result)
-            # The load warms up for a second that is not counted as windows.
-            share = plan.seconds / (plan.seconds + 1)
-            used_s = (machine.cpu_s(motoric.mark) - before_s) * share
-            cpu_us.append(used_s / max(1.0, result["windows_per_s"] * plan.seconds) * 1e6)
+            for num, spec in specs.items():
+                found[num].append(_round(plan, motoric, spec, ours))
             give_way(mosec, [motoric, mosec])
             peers.append(
                 wrk.run(
@@ -67,21 +64,14 @@ def rates(plan: Plan) -> str:
                     core=load_core(ours),
                 )
             )
+            rates = ", ".join(f"{each[-1][0]['windows_per_s']:,.0f}" for each in found.values())
             say(
-                f"streams, round {number + 1}: {result['windows_per_s']:,.0f} windows/s, the load"
-                f" busy for {result['busy']:.0%}; mosec {peers[-1].requests_per_s:,.0f}/s"
+                f"streams, round {number + 1}: {rates} windows/s with"
+                f" {', '.join(map(str, found))} a message; mosec {peers[-1].requests_per_s:,.0f}/s"
             )
-    rate = median([each["windows_per_s"] for each in found])
     peer = median([each.requests_per_s for each in peers])
-    rows = [
-        [
-            "Motoric, WebSocket, one message a window",
-            f"{rate:,.0f}",
-            f"{rate / peer:.2f}",
-            f"{median([each['p50_ms'] for each in found]):.1f}",
-            f"{median([each['p99_ms'] for each in found]):.1f}",
-            f"{median(cpu_us):,.0f}",
-        ],
+    rows = [_rate_row(num, rounds, peer) for num, rounds in found.items()]
+    rows.append(
         [
             "mosec, one float32 request a window",
             f"{peer:,.0f}",
@@ -89,15 +79,39 @@ def rates(plan: Plan) -> str:
             f"{median([each.p50_ms for each in peers]):.1f}",
             f"{median([each.p99_ms for each in peers]):.1f}",
             f"{median([each.cpu_us for each in peers]):,.0f}",
-        ],
-    ]
+        ]
+    )
     columns = "server|windows/s|of mosec|p50 ms|p99 ms|CPU us a window"
-    busy = max(each["busy"] for each in found)
+    busy = max(result["busy"] for rounds in found.values() for result, _ in rounds)
     return (
         f"### streams: {plan.num_connections} live sessions, one message on its way in each"
         f" (servers on core {machine.SERVER_CORE}, load on core {machine.LOAD_CORE}; the"
         f" generator was busy for at most {busy:.0%})\n\n{table(rows, columns)}"
     )
+
+
+def _round(
+    plan: Plan, server: Server, spec: dict[str, Any], options: Options
+) -> tuple[dict[str, Any], float]:
+    """What the load measured, and the CPU microseconds of a window."""
+    before_s = machine.cpu_s(server.mark)
+    result = generate("streams", spec, core=load_core(options))
+    # The load warms up for a second that is not counted as windows.
+    share = plan.seconds / (plan.seconds + 1)
+    used_s = (machine.cpu_s(server.mark) - before_s) * share
+    return result, used_s / max(1.0, result["windows_per_s"] * plan.seconds) * 1e6
+
+
+def _rate_row(num: int, rounds: list[tuple[dict[str, Any], float]], peer: float) -> list[str]:
+    rate = median([result["windows_per_s"] for result, _ in rounds])
+    return [
+        f"Motoric, WebSocket, {num} window{'s' if num > 1 else ''} a message",
+        f"{rate:,.0f}",
+        f"{rate / peer:.2f}",
+        f"{median([result['p50_ms'] for result, _ in rounds]):.1f}",
+        f"{median([result['p99_ms'] for result, _ in rounds]):.1f}",
+        f"{median([cpu_us for _, cpu_us in rounds]):,.0f}",
+    ]
 
 
 def sessions(plan: Plan, minute_s: float) -> str:

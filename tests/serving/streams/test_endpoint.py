@@ -231,7 +231,9 @@ def attempt_or_open(server: LiveServer, token: str) -> str:
         return str(orjson.loads(error.response.body)["detail"])
 
 
-@pytest.mark.parametrize("body", [{"lifetime_s": 601}, {"lifetime_s": 0}, {"model": "x"}])
+@pytest.mark.parametrize(
+    "body", [{"lifetime_s": 601}, {"lifetime_s": 0}, {"lifetime_s": True}, {"model": "x"}]
+)
 def test_a_token_request_that_asks_too_much_is_refused(start, key, body):
     assert token_of(start(), key, **body).status_code == 400
 

@@ -42,7 +42,7 @@ class TokenRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    lifetime_s: float = Field(default=_DEFAULT_LIFETIME_S, gt=0, le=MAX_LIFETIME_S)
+    lifetime_s: float = Field(default=_DEFAULT_LIFETIME_S, gt=0, le=MAX_LIFETIME_S, strict=True)
 
 
 class StreamEndpoint:
