@@ -149,6 +149,8 @@ class PredictProtocol(HttpToolsProtocol):
         is_whole = body.missing == 0
         if not is_whole or not self._submit(heads.replica, body.head, data[body.start :]):
             super().data_received(data)
+            if self._is_last:
+                super().shutdown()
 
     def _give_up_body(self) -> None:
         assert self._heads is not None
