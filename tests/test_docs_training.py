@@ -84,7 +84,7 @@ def augmentation_table() -> dict[str, set[str]]:
 
 def test_the_page_is_short_and_narrow_and_its_links_lead_somewhere() -> None:
     lines = PAGE.splitlines()
-    assert len(lines) <= 220
+    assert len(lines) <= 230
     assert [line for line in lines if len(line) > 120] == []
     linked = re.findall(r"\]\((\w+\.md)\)", PAGE)
     assert {"ingest.md", "own_model.md"} <= set(linked)

@@ -53,7 +53,9 @@ def test_every_command_has_help_with_an_example(
         (["cluster", "env"], "no platform is running here"),
         (["cluster", "env", "--profile", "nope"], "nope"),
         (["fly"], "No such command"),
-        (["train"], "Missing argument"),
+        (["train"], "name a recipe to train, or a run to go on with"),
+        (["train", "--resume", "nope"], "no training run 'nope'"),
+        (["train", "nope.yaml", "--resume", "nope"], "leave out RECIPE"),
     ],
 )
 def test_a_users_mistake_is_one_message_and_exit_code_2(

@@ -42,6 +42,12 @@ class _Quiet:
     def on_stage(self, name: str) -> None:
         _say(name)
 
+    def on_run(self, _run_id: str) -> None:
+        return
+
+    def on_tick(self, _tick: object) -> None:
+        return
+
     def on_epoch(self, _report: object, _num_epochs: int) -> None:
         self.num_epochs += 1
 

@@ -32,3 +32,38 @@ def test_the_order_follows_from_seed_and_epoch() -> None:
 
     assert order(0, 0) == order(0, 0)
     assert len({tuple(order(seed, epoch)) for seed in range(3) for epoch in range(3)}) == 9
+
+
+@given(
+    num=st.integers(20, 200),
+    before=st.integers(1, 5),
+    after=st.integers(1, 5),
+    batch=st.integers(1, 7),
+    steps=st.integers(0, 6),
+)
+def test_an_epoch_that_other_workers_began_is_drawn_to_its_end(
+    num: int, before: int, after: int, batch: int, steps: int
+) -> None:
+    first = [
+        epoch_indices(num, seed=3, epoch=2, rank=rank, world_size=before)[: steps * batch]
+        for rank in range(before)
+    ]
+    drawn = sum(len(part) for part in first)
+    rest = [
+        epoch_indices(num, seed=3, epoch=2, rank=rank, world_size=after, num_drawn=drawn)
+        for rank in range(after)
+    ]
+    assert len({len(part) for part in rest}) == 1
+    seen = np.concatenate([*first, *rest])
+    assert set(seen.tolist()) == set(range(num))
+    assert len(seen) < num + max(before, after)
+
+
+@given(num=st.integers(20, 200), workers=st.integers(1, 5), steps=st.integers(0, 4))
+def test_the_same_workers_go_on_exactly(num: int, workers: int, steps: int) -> None:
+    for rank in range(workers):
+        whole = epoch_indices(num, seed=1, epoch=0, rank=rank, world_size=workers)
+        rest = epoch_indices(
+            num, seed=1, epoch=0, rank=rank, world_size=workers, num_drawn=steps * workers
+        )
+        assert rest.tolist() == whole[steps:].tolist()

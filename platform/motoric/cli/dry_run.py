@@ -73,7 +73,8 @@ def _rows(found: DryRun, recipe: Recipe) -> list[tuple[str, str]]:
     step = "features of a batch" if is_solved else "training step"
     rows = [
         ("an example", shapes),
-        ("examples in memory", size(found.examples_bytes)),
+        ("examples", size(found.examples_bytes)),
+        ("where they lie", found.data_plan.text),
         ("parameters", f"{cost.num_parameters:,} ({size(cost.num_bytes)} with fixed tensors)"),
         ("forward, an example", f"{operations(cost.forward_flops)}, {cost.single_ms:.2f} ms alone"),
         (step, f"{cost.step_ms:.1f} ms for {cost.batch_size} examples on {cost.device}"),

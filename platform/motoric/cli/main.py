@@ -22,6 +22,7 @@ from motoric.cli import (
     serving,
     stream,
     train,
+    tune,
 )
 from motoric.cli.console import errors
 from motoric.core.errors import MotoricError
@@ -41,6 +42,7 @@ cluster.command("env")(platform.env)
 app.command("ingest")(ingest.ingest)
 app.add_typer(datasets.app, name="datasets")
 app.command("train")(train.train)
+app.command("tune")(tune.tune)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(runs.app, name="runs")
 app.add_typer(models.app, name="models")

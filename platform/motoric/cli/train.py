@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from motoric.cli.console import TrainingDisplay, console
+from motoric.cli.console import TrainingDisplay, console, errors
 from motoric.cli.evaluation import print_evaluation
+from motoric.core.errors import UserError
 from motoric.core.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -25,12 +27,23 @@ SetOption = Annotated[
 
 
 def train(
-    recipe: RecipeArgument,
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(help="Recipe, such as jobs/recipes/watch_inception.yaml."),
+    ] = None,
     set_: SetOption = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check recipe, data and memory with one batch; no Ray."),
     ] = False,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with a run that was stopped, from its last checkpoint: its name, or the"
+            " beginning of it. --set may change its resources and strategy.",
+        ),
+    ] = None,
 ) -> None:
     """Train a recipe, evaluate it on unseen people, export and register it.
 
@@ -40,11 +53,17 @@ def train(
     """
     from motoric.training.recipe import load_recipe
 
-    settings, parsed = load(), load_recipe(recipe, tuple(set_ or ()))
-    if dry_run:
-        _dry_run(settings, parsed)
+    settings, overrides = load(), tuple(set_ or ())
+    if resume is not None:
+        if recipe is not None or dry_run:
+            raise UserError("--resume takes the run's own recipe: leave out RECIPE and --dry-run")
+        _resume(settings, resume, overrides)
+    elif recipe is None:
+        raise UserError("name a recipe to train, or a run to go on with: --resume RUN")
+    elif dry_run:
+        _dry_run(settings, load_recipe(recipe, overrides))
     else:
-        run_training(settings, parsed)
+        run_training(settings, load_recipe(recipe, overrides))
 
 
 def _dry_run(settings: Settings, recipe: Recipe) -> None:
@@ -61,22 +80,50 @@ def _dry_run(settings: Settings, recipe: Recipe) -> None:
 
 def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
     """Run a checked recipe with a live display, and print what came out."""
+    from motoric.workflows.train import train_model
+
+    if recipe.search is not None:
+        console.print("[dim]`search:` is for motoric tune; this trains the recipe as it is[/]")
+    return _run(settings, recipe, lambda display: train_model(recipe, settings, display))
+
+
+def _resume(settings: Settings, name: str, overrides: tuple[str, ...]) -> None:
+    from motoric.workflows.saved_run import find_run
+    from motoric.workflows.train import resume_model
+
+    run = find_run(name, settings.storage_uri, overrides)
+    _run(settings, run.recipe, lambda display: resume_model(run, settings, display))
+
+
+def _run(
+    settings: Settings, recipe: Recipe, work: Callable[[TrainingDisplay], TrainedModel]
+) -> TrainedModel:
     from motoric.cluster.session import ray_session
     from motoric.core import storage
     from motoric.data.dataset import open_dataset
     from motoric.training.inputs import model_inputs
     from motoric.training.partition import plan_split
-    from motoric.workflows.train import train_model
 
     # What can be refused is refused before Ray is started.
     dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
     plan_split(recipe, model_inputs(recipe, dataset))
-    workers = recipe.resources.num_workers
+    workers = recipe.resources.min_workers
     num_cpus = int(workers * recipe.resources.cpus_per_worker) + 2
     with TrainingDisplay() as display:
         display.on_stage("connecting to Ray")
-        with ray_session(settings, num_cpus=num_cpus):
-            trained = train_model(recipe, settings, display)
+        try:
+            with ray_session(settings, num_cpus=num_cpus):
+                trained = work(display)
+        except KeyboardInterrupt:
+            if display.run_id is not None:
+                hint = f"motoric train --resume {display.run_id}"
+                errors.print(f"stopped: `{hint}` goes on from the last checkpoint", soft_wrap=True)
+            raise
+    _print(trained, recipe)
+    return trained
+
+
+def _print(trained: TrainedModel, recipe: Recipe) -> None:
     print_evaluation(trained.evaluation, recipe.tested_on, trained.leaks)
     if trained.registered is not None:
         found = trained.registered
@@ -85,4 +132,3 @@ def run_training(settings: Settings, recipe: Recipe) -> TrainedModel:
     console.print(f"run        {trained.run_id}")
     console.print(f"artefact   {trained.artefact_uri}", soft_wrap=True)
     console.print(f"report     {trained.report_uri}", soft_wrap=True)
-    return trained

@@ -4,6 +4,7 @@
     ├── UserError                the user can mend it; the message says how         exit 2, HTTP 400
     │   ├── SettingsError        cluster.yaml, the environment, a deployment file
     │   ├── RecipeError          a recipe that does not fit the schema or its data
+    │   ├── CheckpointError      a checkpoint that is damaged, or of another run
     │   ├── DatasetError         a dataset that is missing, broken or too small
     │   │   ├── UnreadableError  a file of a recording that gives no usable sample or frame
     │   │   └── NoSamplesError   a sound file that by nature holds none: settings, workout plans
@@ -80,6 +81,13 @@ class RecipeError(UserError):
 
     title = "Wrong recipe"
     kind = "recipe"
+
+
+class CheckpointError(UserError):
+    """A checkpoint is damaged, or of another recipe or other data."""
+
+    title = "Unusable checkpoint"
+    kind = "checkpoint"
 
 
 class DatasetError(UserError):

@@ -8,6 +8,7 @@ itself.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -168,6 +169,13 @@ def copy_from(source_uri: str, uri: str) -> None:
         with system.open_output_stream(path) as stream:
             while block := source.read(_BLOCK_BYTES):
                 stream.write(block)
+
+
+def remove(uri: str) -> None:
+    """Remove one object; nothing there is fine."""
+    system, path = filesystem(uri)
+    with contextlib.suppress(FileNotFoundError):
+        system.delete_file(path)
 
 
 def remove_folder(uri: str) -> None:

@@ -283,6 +283,7 @@ def cut_windows(
     resample: bool = False,
     span: Literal["window", "annotation"] = "window",
     fit: Fit = "pad",
+    can_be_empty: bool = False,
 ) -> WindowSet:
     """Cut recordings into windows; spans without one clear label among `classes` are left out.
 
@@ -300,6 +301,7 @@ def cut_windows(
         resample: Bring streams of other rates to `rate_hz`, instead of refusing them.
         span: `annotation` makes one window of each annotation.
         fit: How that comes to `length_s`, see `Windower.whole`.
+        can_be_empty: Give an empty set where there is no window; `channels` is then needed.
 
     Raises:
         DatasetError: A recording lacks the stream or a channel, or has another rate (without
@@ -324,13 +326,18 @@ def cut_windows(
                 found.append((window, -1, recording))
             elif label in index_of:
                 found.append((window, index_of[label], recording))
-    if not found:
+    if not found and not can_be_empty:
         raise DatasetError(
             f"no{'' if classes is None else ' labelled'} window of {length_s:g} s fits these"
             " recordings: shorten window.length_s"
         )
     return WindowSet(
-        windows_BTC=np.stack([window.values_TC for window, _, _ in found]),
+        windows_BTC=np.stack([window.values_TC for window, _, _ in found])
+        if found
+        else np.empty(
+            (0, round(context_s * rate_hz) + round(length_s * rate_hz), len(channels or ())),
+            dtype=np.float32,
+        ),
         labels_B=np.array([label for _, label, _ in found], dtype=np.int64),
         subjects=tuple(recording.subject for _, _, recording in found),
         recording_ids=tuple(recording.recording_id for _, _, recording in found),

@@ -24,35 +24,51 @@ from motoric.models import (
 from motoric.models.shapes import InputShapes
 
 Modality = Literal["sensors", "clip"]
+StrategyName = Literal["ddp", "fsdp", "tensor", "parameter_server"]
+
+# What needs nothing of a network but its parameters and their gradients.
+OPAQUE: tuple[StrategyName, ...] = ("ddp", "parameter_server")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelKind:
-    """The settings of a network, how to make it from them, and what it takes.
+    """The settings of a network, how to make it from them, what it takes, and who can train it.
 
-    `build` is called as `build(config, shapes, num_outputs)`.
+    `build` is called as `build(config, shapes, num_outputs)`. A network of two branches is trained
+    by the strategies that all three are.
     """
 
     config: type[BaseModel]
     build: Callable[[Any, InputShapes, int], nn.Module]
     takes: tuple[Modality, ...]
+    strategies: tuple[StrategyName, ...] = OPAQUE
 
 
 MODELS: dict[str, ModelKind] = {
-    "recurrent": ModelKind(recurrent.RecurrentConfig, recurrent.build, ("sensors",)),
-    "inception": ModelKind(inception.InceptionConfig, inception.build, ("sensors",)),
+    "recurrent": ModelKind(
+        recurrent.RecurrentConfig, recurrent.build, ("sensors",), (*OPAQUE, "fsdp")
+    ),
+    "inception": ModelKind(
+        inception.InceptionConfig, inception.build, ("sensors",), (*OPAQUE, "fsdp")
+    ),
     "patch_transformer": ModelKind(
-        patch_transformer.PatchTransformerConfig, patch_transformer.build, ("sensors",)
+        patch_transformer.PatchTransformerConfig,
+        patch_transformer.build,
+        ("sensors",),
+        (*OPAQUE, "fsdp", "tensor"),
     ),
+    # Solved in one pass, by one worker.
     "random_kernels": ModelKind(
-        random_kernels.RandomKernelsConfig, random_kernels.build, ("sensors",)
+        random_kernels.RandomKernelsConfig, random_kernels.build, ("sensors",), ("ddp",)
     ),
-    "r2plus1d": ModelKind(r2plus1d.R2Plus1dConfig, r2plus1d.build, ("clip",)),
+    "r2plus1d": ModelKind(r2plus1d.R2Plus1dConfig, r2plus1d.build, ("clip",), (*OPAQUE, "fsdp")),
     "frame_recurrent": ModelKind(
-        frame_recurrent.FrameRecurrentConfig, frame_recurrent.build, ("clip",)
+        frame_recurrent.FrameRecurrentConfig, frame_recurrent.build, ("clip",), (*OPAQUE, "fsdp")
     ),
-    "fusion": ModelKind(fusion.FusionConfig, fusion.build, ("sensors", "clip")),
-    "late_fusion": ModelKind(late_fusion.LateFusionConfig, late_fusion.build, ("sensors", "clip")),
+    "fusion": ModelKind(fusion.FusionConfig, fusion.build, ("sensors", "clip"), (*OPAQUE, "fsdp")),
+    "late_fusion": ModelKind(
+        late_fusion.LateFusionConfig, late_fusion.build, ("sensors", "clip"), (*OPAQUE, "fsdp")
+    ),
 }
 
 

@@ -39,6 +39,11 @@ class PatchTransformerConfig(BaseModel):
     positions: Literal["learned", "sinusoidal"] = "learned"
     dropout: float = Field(default=0.2, ge=0.0, lt=1.0)
 
+    @property
+    def hidden(self) -> int:
+        """Features between the two layers of a perceptron."""
+        return max(1, round(self.width * self.mlp_ratio))
+
     @model_validator(mode="after")
     def _check(self) -> PatchTransformerConfig:
         if self.width % self.num_heads or self.width % 2:
@@ -88,12 +93,11 @@ class Block(nn.Module):
 
     def __init__(self, config: PatchTransformerConfig) -> None:
         super().__init__()
-        hidden = max(1, round(config.width * config.mlp_ratio))
         self.attention_norm = nn.LayerNorm(config.width)
         self.attention = Attention(config.width, config.num_heads, config.dropout)
         self.mlp_norm = nn.LayerNorm(config.width)
-        self.up = nn.Linear(config.width, hidden)
-        self.down = nn.Linear(hidden, config.width)
+        self.up = nn.Linear(config.width, config.hidden)
+        self.down = nn.Linear(config.hidden, config.width)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, patches_BPH: Tensor) -> Tensor:

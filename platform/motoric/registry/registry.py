@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from motoric.core import storage
-from motoric.core.errors import NotFoundError, PlatformError
+from motoric.core.errors import NotFoundError, PlatformError, UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,6 +131,29 @@ class Registry:
             if error is not None:
                 self._client.set_tag(run_id, ERROR, error[:_MAX_ERROR_CHARACTERS])
             self._client.set_terminated(run_id, "FAILED" if failed else "FINISHED")
+
+    def reopen_run(self, run_id: str) -> None:
+        """Go on with a tracked run that was stopped.
+
+        Raises:
+            NotFoundError: There is none of this id.
+            UserError: It is finished.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            status = self._client.get_run(run_id).info.status
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise PlatformError(f"the registry cannot be read: {error}") from error
+            raise NotFoundError(
+                f"run {run_id} is not in the registry at {self.registry_uri}: train anew"
+            ) from error
+        if status == "FINISHED":
+            raise UserError("the run is finished: there is nothing to go on with")
+        with mlflow_errors("the run cannot be tracked"):
+            self._client.set_tag(run_id, ERROR, "")
+            self._client.update_run(run_id, status="RUNNING")
 
     def register(
         self, model: str, *, artefact_uri: str, digest: str, run_id: str, figures: Mapping[str, str]

@@ -21,11 +21,13 @@ from motoric.core.errors import NotFoundError, UserError
 from motoric.registry.environment import DIRTY, GIT_COMMIT, Environment
 from motoric.registry.registry import ERROR, Registry, mlflow_errors
 
-Kind = Literal["train", "evaluate"]
+Kind = Literal["train", "evaluate", "tune", "trial"]
 
 KIND = "motoric.kind"
 DATASET_DIGEST = "motoric.dataset_digest"
 REPORT = "motoric.report"
+# MLflow's own pages show runs with this tag below the run that it names.
+PARENT = "mlflow.parentRunId"
 RECIPE_FILE = "recipe.yaml"
 METRICS_FILE = "metrics.json"
 REPORT_FILE = "report.html"
@@ -76,7 +78,7 @@ class RunSummary:
 
     @property
     def kind(self) -> str:
-        """`train` or `evaluate`; empty where the run does not say."""
+        """A `Kind`; empty where the run does not say."""
         return self.tags.get(KIND, "")
 
     @property

@@ -33,6 +33,16 @@ def load_clips(
     Raises:
         DatasetError: There is no clip with a label, or a video cannot be read.
     """
+    found = find_clips(dataset, inputs, clip, windows)
+    if found is None:
+        raise DatasetError("no recording has a clip with a label: shorten clip.length_s")
+    return found
+
+
+def find_clips(
+    dataset: Dataset, inputs: ModelInputs, clip: ClipInput, windows: WindowSet | None
+) -> Examples | None:
+    """As `load_clips`; None where there is not one example."""
     spans = _spans(inputs, clip, windows)
     return _with_clips(inputs, windows, spans, _decode(dataset, inputs, clip, spans))
 
@@ -88,14 +98,14 @@ def _with_clips(
     windows: WindowSet | None,
     spans: dict[str, list[Span]],
     clips: dict[str, NDArray[np.uint8]],
-) -> Examples:
+) -> Examples | None:
     """Windows and clips of the same span become one example; either may be alone."""
     assert inputs.clip is not None
     index_of = {label: index for index, label in enumerate(inputs.classes)}
     subjects = {outline.recording_id: outline.subject for outline in inputs.outlines}
     rows = list(_rows(windows, spans, clips, by_movement=inputs.clip.length_s is None))
     if not rows:
-        raise DatasetError("no recording has a clip with a label: shorten clip.length_s")
+        return None
     windows_BTC = None
     if windows is not None:
         windows_BTC = np.zeros((len(rows), *windows.windows_BTC.shape[1:]), dtype=np.float32)

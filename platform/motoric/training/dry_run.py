@@ -18,12 +18,12 @@ import torch
 
 from motoric.core.errors import RecipeError
 from motoric.data.dataset import Dataset
+from motoric.training.data_plan import DataPlan
 from motoric.training.examples import Examples, SplitExamples
 from motoric.training.inputs import ModelInputs, model_inputs
-from motoric.training.loading import load_examples
 from motoric.training.memory import MemoryLimit
 from motoric.training.network_cost import NetworkCost, Trial
-from motoric.training.partition import plan_split, split_examples
+from motoric.training.partition import load_split
 from motoric.training.recipe import Recipe
 from motoric.training.split_config import LeakingSplit
 
@@ -62,7 +62,8 @@ class DryRun:
     Attributes:
         parts: Training, validation and test.
         example_shapes: Of one example's inputs as the network sees them.
-        examples_bytes: All examples in memory.
+        examples_bytes: Of all examples' inputs.
+        data_plan: Where they lie.
         network: Size and cost.
         worker_bytes: Memory of a worker: that of this process after one step, and for a solved head
             the features that are still to come.
@@ -77,6 +78,7 @@ class DryRun:
     parts: tuple[PartSummary, ...]
     example_shapes: tuple[tuple[int, ...], ...]
     examples_bytes: int
+    data_plan: DataPlan
     network: NetworkCost
     worker_bytes: int
     steps_per_epoch: int
@@ -96,8 +98,8 @@ def dry_run(recipe: Recipe, dataset: Dataset) -> DryRun:
             is not finite.
     """
     inputs = model_inputs(recipe, dataset)
-    split = plan_split(recipe, inputs)
-    data = split_examples(recipe, inputs, load_examples(recipe, dataset, inputs), split)
+    plans: list[DataPlan] = []
+    data = load_split(recipe, dataset, on_plan=plans.append)
     limit = MemoryLimit(recipe.resources.memory_gib_per_worker)
     limit.check("reading the examples")
     examples_bytes = sum(part.num_bytes for part in (data.train, data.validation, data.test))
@@ -124,12 +126,13 @@ def dry_run(recipe: Recipe, dataset: Dataset) -> DryRun:
         ),
         example_shapes=tuple(tuple(item.shape[1:]) for item in trial.one.inputs),
         examples_bytes=examples_bytes,
+        data_plan=plans[0],
         network=network,
         worker_bytes=worker_bytes,
         steps_per_epoch=steps,
         epochs=epochs,
         training_s=epochs * steps * network.step_ms / 1e3 + passes * validation_s + network.solve_s,
-        num_workers=recipe.resources.num_workers,
+        num_workers=recipe.resources.min_workers,
         worker_resources=recipe.resources.of_worker,
         warnings=tuple(_warnings(recipe, dataset, inputs, data, device)),
     )

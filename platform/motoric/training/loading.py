@@ -1,4 +1,4 @@
-"""From a recipe and its dataset to examples, all in memory.
+"""From a recipe and its dataset to examples: all in memory, or one recording after the other.
 
 Axes: B examples, T samples, C channels.
 """
@@ -6,6 +6,7 @@ Axes: B examples, T samples, C channels.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from motoric.artefact.signature import ClassesOutput, QuantilesOutput, SensorInp
 from motoric.core.errors import DatasetError, RecipeError
 from motoric.data.dataset import Dataset
 from motoric.data.windows import WindowSet, cut_windows
-from motoric.training.clip_loading import load_clips
+from motoric.training.clip_loading import find_clips, load_clips
 from motoric.training.examples import SENSORS, Examples
 from motoric.training.input_config import MetadataTarget
 from motoric.training.inputs import ModelInputs
@@ -33,27 +34,60 @@ def load_examples(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> Exam
     """
     windows = None
     if inputs.sensors is not None:
-        windows = _windows(recipe, dataset, inputs, inputs.sensors)
+        names = _recordings_with_channels(recipe, dataset, inputs, inputs.sensors)
+        windows = _windows(recipe, dataset, inputs, inputs.sensors, names)
     if inputs.clip is not None:
         return load_clips(dataset, inputs, inputs.clip, windows)
     assert windows is not None, "a recipe has an input"
     examples = _of_windows(inputs, windows)
     if isinstance(recipe.target, MetadataTarget):
-        return _with_metadata(examples, inputs, recipe.target.metadata)
+        values = _metadata(inputs, recipe.target.metadata)
+        return _with_metadata(examples, values)
     return examples
 
 
-def _windows(
+def load_by_recording(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> Iterator[Examples]:
+    """What `load_examples` gives, recording by recording in the same order; empty ones left out.
+
+    Raises:
+        DatasetError: As `load_examples`, but that there may be none.
+        RecipeError: As `load_examples`.
+    """
+    sensors = inputs.sensors
+    readable: set[str] = set()
+    if sensors is not None:
+        readable = set(_recordings_with_channels(recipe, dataset, inputs, sensors))
+    values = None
+    if isinstance(recipe.target, MetadataTarget):
+        values = _metadata(inputs, recipe.target.metadata)
+    for outline in sorted(inputs.outlines, key=lambda item: item.recording_id):
+        own = replace(inputs, outlines=(outline,))
+        windows = None
+        if sensors is not None:
+            names = [outline.recording_id] if outline.recording_id in readable else []
+            windows = _windows(recipe, dataset, own, sensors, names, can_be_empty=True)
+        if inputs.clip is not None:
+            examples = find_clips(dataset, own, inputs.clip, windows)
+        else:
+            assert windows is not None, "a recipe has an input"
+            examples = _of_windows(own, windows)
+            if values is not None:
+                examples = _with_metadata(examples, values)
+        if examples is not None and len(examples):
+            yield examples
+
+
+def _recordings_with_channels(
     recipe: Recipe, dataset: Dataset, inputs: ModelInputs, sensors: SensorInput
-) -> WindowSet:
-    """Raw windows; of a channel's target, the last column, and of a forecast the time ahead too."""
-    assert recipe.window is not None
-    output = inputs.output
+) -> list[str]:
+    """Recordings that have the stream with all channels; says how many have not.
+
+    Raises:
+        DatasetError: None has.
+    """
     chosen = {outline.recording_id for outline in inputs.outlines}
     names = [channel.name for channel in sensors.channels]
-    target = [] if isinstance(output, ClassesOutput) else [output.of]
-    if isinstance(recipe.target, MetadataTarget):
-        target = []
+    target = _target_channel(recipe, inputs)
     wanted = {*names, *target}
     with_channels: list[str] = []
     without_stream, lacking = 0, 0
@@ -84,9 +118,31 @@ def _windows(
                 f"no recording has all channels of {listed}: name those that recordings share in"
                 " window.channels"
             )
+    return with_channels
+
+
+def _target_channel(recipe: Recipe, inputs: ModelInputs) -> list[str]:
+    """The channel that is to be predicted, if one is."""
+    if isinstance(inputs.output, ClassesOutput) or isinstance(recipe.target, MetadataTarget):
+        return []
+    return [inputs.output.of]
+
+
+def _windows(
+    recipe: Recipe,
+    dataset: Dataset,
+    inputs: ModelInputs,
+    sensors: SensorInput,
+    names: Sequence[str],
+    *,
+    can_be_empty: bool = False,
+) -> WindowSet:
+    """Raw windows; of a channel's target, the last column, and of a forecast the time ahead too."""
+    output = inputs.output
     ahead_s = output.horizon_s if isinstance(output, QuantilesOutput) else 0.0
+    channels = [channel.name for channel in sensors.channels]
     return cut_windows(
-        dataset.recordings(recording_ids=with_channels),
+        dataset.recordings(recording_ids=names),
         stream_name=sensors.name,
         rate_hz=sensors.rate_hz,
         length_s=sensors.length_s + ahead_s,
@@ -94,10 +150,11 @@ def _windows(
         classes=inputs.classes or None,
         context_s=sensors.context_s,
         max_gap_s=recipe.preprocessing.max_gap_s,
-        channels=[*names, *target],
+        channels=[*channels, *_target_channel(recipe, inputs)],
         resample=recipe.preprocessing.rate_hz is not None,
         span=sensors.span,
         fit=sensors.fit,
+        can_be_empty=can_be_empty,
     )
 
 
@@ -133,7 +190,8 @@ def _of_windows(inputs: ModelInputs, windows: WindowSet) -> Examples:
     )
 
 
-def _with_metadata(examples: Examples, inputs: ModelInputs, key: str) -> Examples:
+def _metadata(inputs: ModelInputs, key: str) -> dict[str, float]:
+    """The number to predict, by recording."""
     values: dict[str, float] = {}
     for outline in inputs.outlines:
         text = outline.metadata.get(key)
@@ -150,6 +208,10 @@ def _with_metadata(examples: Examples, inputs: ModelInputs, key: str) -> Example
     if len(values) < len(inputs.outlines):
         num_lacking = len(inputs.outlines) - len(values)
         logger.warning("%d recording(s) have no metadata %r and are left out", num_lacking, key)
+    return values
+
+
+def _with_metadata(examples: Examples, values: Mapping[str, float]) -> Examples:
     known = examples.of_recordings(list(values))
     targets_B = np.array([values[name] for name in known.recording_ids], dtype=np.float32)
     return replace(known, targets_B=targets_B)

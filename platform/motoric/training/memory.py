@@ -33,7 +33,9 @@ class MemoryLimit:
         """
         if self._limit is None:
             return
-        used = self._process.memory_info().rss
+        info = self._process.memory_info()
+        # Pages of mapped files count as resident, but the system takes them back when it needs to.
+        used = info.rss - getattr(info, "shared", 0)
         if used > self._limit:
             raise RecipeError(
                 f"after {what} the worker holds {used / _GIB:.2f} GiB, over"

@@ -31,6 +31,7 @@ from motoric.training.objective import Objective
 from motoric.training.recipe import Recipe
 from motoric.training.run import Run, Worker
 from motoric.training.solving import num_passes, solve_sensors
+from motoric.training.strategies.matrix import parts_of_batch, parts_of_epoch
 
 _NUM_TIMED = 3
 _TIMED_S = 20.0
@@ -115,14 +116,16 @@ class Trial:
     @property
     def batch_size(self) -> int:
         """Examples that a worker takes at once."""
-        num_workers = self._recipe.resources.num_workers
-        size = max(1, self._recipe.train.batch_size // num_workers)
+        train = self._recipe.train
+        num_parts = parts_of_batch(self._recipe.strategy, self._recipe.resources.min_workers)
+        size = max(1, train.batch_size // num_parts)
         return min(_FEATURE_BATCH if self.is_solved else size, len(self._data.train))
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches of each worker in a pass over its examples."""
-        share = math.ceil(len(self._data.train) / self._recipe.resources.num_workers)
+        num_parts = parts_of_epoch(self._recipe.strategy, self._recipe.resources.min_workers)
+        share = math.ceil(len(self._data.train) / num_parts)
         return math.ceil(share / self.batch_size)
 
     def descended(self) -> NetworkCost:
@@ -204,7 +207,7 @@ class Trial:
         )
 
     def _check_solved(self) -> None:
-        name, num_workers = self._recipe.model["name"], self._recipe.resources.num_workers
+        name, num_workers = self._recipe.model["name"], self._recipe.resources.max_workers
         if num_workers > 1:
             raise RecipeError(
                 f"model {name!r} is solved by one worker: set resources.num_workers to 1 (now"

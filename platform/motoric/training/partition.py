@@ -6,6 +6,7 @@ Axes: B examples, T samples or frames, C channels, H height, W width.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,8 @@ from motoric.artefact.signature import Normaliser, Preprocessing, Signature, Tra
 from motoric.core.errors import DatasetError
 from motoric.data.dataset import Dataset
 from motoric.data.recording import UNKNOWN_SUBJECT, Recording
+from motoric.training.data_plan import DataPlan, plan_data
+from motoric.training.example_store import Rows, stored_parts
 from motoric.training.examples import CLIP, SENSORS, Examples, SplitExamples
 from motoric.training.inputs import ModelInputs, model_inputs
 from motoric.training.loading import load_examples
@@ -26,17 +29,35 @@ from motoric.training.split_config import LeakingSplit
 logger = logging.getLogger(__name__)
 
 
-def load_split(recipe: Recipe, dataset: Dataset) -> SplitExamples:
+def load_split(
+    recipe: Recipe, dataset: Dataset, on_plan: Callable[[DataPlan], None] = lambda _: None
+) -> SplitExamples:
     """Read a dataset and divide it as a recipe says.
+
+    Args:
+        recipe: The recipe.
+        dataset: Its dataset.
+        on_plan: Told, before anything is read, where the examples will lie.
 
     Raises:
         DatasetError: See `load_examples` and `split_examples`.
         RecipeError: See `load_examples` and `split_examples`.
     """
     inputs = model_inputs(recipe, dataset)
-    examples = load_examples(recipe, dataset, inputs)
-    inputs = with_examples(inputs, examples)
-    return split_examples(recipe, inputs, examples, plan_split(recipe, inputs))
+    plan = plan_data(recipe, dataset, inputs)
+    on_plan(plan)
+    if plan.way == "memory":
+        examples = load_examples(recipe, dataset, inputs)
+        inputs = with_examples(inputs, examples)
+        return split_examples(recipe, inputs, examples, plan_split(recipe, inputs))
+
+    def divide(index: Examples) -> Rows:
+        there = with_examples(inputs, index)
+        return rows_of_parts(recipe, there, index, plan_split(recipe, there))
+
+    found = stored_parts(recipe, dataset, inputs, divide)
+    inputs = with_examples(inputs, found.index)
+    return split_parts(recipe, inputs, found.parts, plan_split(recipe, inputs))
 
 
 def with_examples(inputs: ModelInputs, examples: Examples) -> ModelInputs:
@@ -91,16 +112,33 @@ def split_examples(
     Raises:
         DatasetError: A part has no example, or training never sees a class or one of the inputs.
     """
+    train, validation, test = rows_of_parts(recipe, inputs, examples, split)
+    parts = (examples.take(train), examples.take(validation), examples.take(test))
+    return split_parts(recipe, inputs, parts, split)
+
+
+def rows_of_parts(recipe: Recipe, inputs: ModelInputs, examples: Examples, split: Split) -> Rows:
+    """Which examples, by their place, are in the training, validation and test part."""
     if isinstance(recipe.split, LeakingSplit):
-        parts = [examples.take(part) for part in split_windows_leaking(len(examples), recipe.split)]
-    else:
-        groups = {outline.recording_id: group_of(recipe, outline) for outline in inputs.outlines}
-        # Examples of recordings that the inputs leave out belong to no part.
-        group_B = np.array([groups.get(name, "") for name in examples.recording_ids])
-        parts = [
-            examples.take(np.isin(group_B, list(part)))
-            for part in (split.train, split.validation, split.test)
-        ]
+        train, validation, test = split_windows_leaking(len(examples), recipe.split)
+        return train, validation, test
+    groups = {outline.recording_id: group_of(recipe, outline) for outline in inputs.outlines}
+    # Examples of recordings that the inputs leave out belong to no part.
+    group_B = np.array([groups.get(name, "") for name in examples.recording_ids])
+    train, validation, test = (
+        np.flatnonzero(np.isin(group_B, list(part))).astype(np.int64)
+        for part in (split.train, split.validation, split.test)
+    )
+    return train, validation, test
+
+
+def split_parts(
+    recipe: Recipe,
+    inputs: ModelInputs,
+    parts: tuple[Examples, Examples, Examples],
+    split: Split,
+) -> SplitExamples:
+    """As `split_examples`, of parts that are divided already."""
     train, validation, test = parts
     _check_parts(inputs, train, validation, test, split)
     return SplitExamples(
@@ -166,7 +204,7 @@ def _signature(recipe: Recipe, inputs: ModelInputs, train: Examples) -> Signatur
         flat = windows_BTC.reshape(-1, windows_BTC.shape[-1])
         low, high = tuple(flat.min(axis=0).tolist()), tuple(flat.max(axis=0).tolist())
     if train.clips_BTHWC is not None and recipe.preprocessing.normalise:
-        clip_normaliser = _fit_clip_normaliser(train.clips_BTHWC[train.present_B2[:, CLIP]])
+        clip_normaliser = _fit_clip_normaliser(train.clips_BTHWC, train.present_B2[:, CLIP])
     chosen = [item for item in (inputs.sensors, inputs.clip) if item is not None]
     return Signature(
         task=recipe.task,
@@ -185,14 +223,16 @@ def _signature(recipe: Recipe, inputs: ModelInputs, train: Examples) -> Signatur
     )
 
 
-def _fit_clip_normaliser(clips_BTHWC: NDArray[np.uint8]) -> Normaliser:
+def _fit_clip_normaliser(
+    clips_BTHWC: NDArray[np.uint8], is_there_B: NDArray[np.bool_]
+) -> Normaliser:
     """Mean and deviation of each channel in 0 to 1, from counts of the 256 values."""
     levels = np.arange(256) / 255
     means, stds = [], []
     for channel in range(clips_BTHWC.shape[-1]):
         counts = np.zeros(256)
-        for clip in clips_BTHWC:
-            counts += np.bincount(clip[..., channel].ravel(), minlength=256)
+        for place in np.flatnonzero(is_there_B):
+            counts += np.bincount(clips_BTHWC[place, ..., channel].ravel(), minlength=256)
         mean = float(counts @ levels / counts.sum())
         means.append(mean)
         stds.append(max(float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum())), 1e-3))

@@ -6,13 +6,12 @@ errors.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -24,7 +23,7 @@ from motoric.core import storage
 from motoric.core.errors import NotFoundError, RecipeError, UserError
 from motoric.core.releases import check_model_name
 from motoric.core.settings import describe
-from motoric.models.catalogue import model_kind, parse_config
+from motoric.models.catalogue import StrategyName, model_kind, parse_config
 from motoric.training.augmentation import SensorAugmentation
 from motoric.training.clip_augmentation import ClipAugmentation
 from motoric.training.input_config import (
@@ -34,95 +33,28 @@ from motoric.training.input_config import (
     Target,
     WindowConfig,
 )
+from motoric.training.search_config import SearchConfig, check_space
 from motoric.training.sensor_frame import is_vector
 from motoric.training.split_config import LeakingSplit, SplitConfig, SubjectSplit
+from motoric.training.strategies.matrix import check_model
+from motoric.training.strategies.server_config import ParameterServerConfig
+from motoric.training.train_config import (
+    OptimiserConfig,
+    Part,
+    ResourcesConfig,
+    ScheduleConfig,
+    StoppingConfig,
+    TrainConfig,
+)
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class OptimiserConfig(_Part):
-    """Settings of torch's optimiser."""
-
-    name: Literal["adamw"] = "adamw"
-    learning_rate: float = Field(default=3e-3, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    max_grad_norm: float = Field(default=1.0, gt=0)
-
-
-class ScheduleConfig(_Part):
-    """How the learning rate moves over the run."""
-
-    name: Literal["constant", "one_cycle"] = "one_cycle"
-
-
-class TrainConfig(_Part):
-    """Length and batches of the run."""
-
-    epochs: int = Field(default=15, ge=1, le=100_000)
-    batch_size: int = Field(default=64, ge=1, description="examples a step, over all workers")
-    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    mixup_alpha: float = Field(
-        default=0.0,
-        ge=0,
-        le=10,
-        description="examples of a batch are mixed in pairs, by shares of Beta(alpha, alpha)"
-        " (Zhang et al. 2018, arXiv 1710.09412); 0 mixes none",
-    )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        default="none",
-        description="of the loss: balanced weighs each class by the inverse of its share of the"
-        " training windows; a mapping names weights of labels, 1 for those it leaves out",
-    )
-    auxiliary_weight: float = Field(
-        default=0.3, ge=0, le=10, description="weight of a network's auxiliary outputs, each"
-    )
-    seed: int = Field(default=0, ge=0)
-
-
-class ResourcesConfig(_Part):
-    """What each worker gets."""
-
-    num_workers: int = Field(default=1, ge=1, le=4096)
-    cpus_per_worker: float = Field(default=1, gt=0)
-    gpus_per_worker: float = Field(default=0, ge=0)
-    memory_gib_per_worker: float | None = Field(
-        default=None,
-        gt=0,
-        description="asked of Ray, and never exceeded: a run that needs more ends",
-    )
-    labels: dict[str, float] = Field(
-        default_factory=dict, description="custom Ray resources a worker needs, by name"
-    )
-
-    @property
-    def of_worker(self) -> dict[str, float]:
-        """What a worker asks of Ray, by the names of Ray's resources; memory in bytes."""
-        found = {"CPU": self.cpus_per_worker, **self.labels}
-        if self.gpus_per_worker > 0:
-            found["GPU"] = self.gpus_per_worker
-        if self.memory_gib_per_worker is not None:
-            found["memory"] = self.memory_gib_per_worker * 2**30
-        return found
-
-
-class StoppingConfig(_Part):
-    """When to stop, by the loss on the validation subjects, and which epoch's weights to keep."""
-
-    patience: int | None = Field(
-        default=None, ge=1, description="stop after so many epochs without a lower loss"
-    )
-    keep: Literal["best", "last"] = "best"
-
-
-class TrackingConfig(_Part):
+class TrackingConfig(Part):
     """Where the run is tracked."""
 
     experiment: str = "motoric"
 
 
-class RegistryConfig(_Part):
+class RegistryConfig(Part):
     """The registered model that a finished run adds a version to; `alias: null` moves none."""
 
     model: str
@@ -137,7 +69,7 @@ class RegistryConfig(_Part):
             raise ValueError(error.message) from error
 
 
-class Recipe(_Part):
+class Recipe(Part):
     """Everything a training run depends on."""
 
     version: Literal[1]
@@ -171,12 +103,14 @@ class Recipe(_Part):
     optimiser: OptimiserConfig = OptimiserConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig()
-    strategy: Literal["ddp"] = "ddp"
+    strategy: StrategyName = "ddp"
+    parameter_server: ParameterServerConfig = ParameterServerConfig()
     resources: ResourcesConfig = ResourcesConfig()
     stopping: StoppingConfig = StoppingConfig()
     timeline: TimelineSettings = TimelineSettings()
     tracking: TrackingConfig = TrackingConfig()
     registry: RegistryConfig | None = None
+    search: SearchConfig | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -191,14 +125,18 @@ class Recipe(_Part):
         try:
             parse_config(self.model)
             self._check_model()
+            check_model(self.strategy, self.model, self.resources.max_workers)
         except RecipeError as error:
             raise ValueError(error.message) from error
         self._check_task()
+        self._check_strategy()
         self._check_augmentation()
         if self.window is not None and self.clip is not None and self.clip.length_s is not None:
             raise ValueError("clip.length_s: with `window`, clips span the windows: leave it out")
         if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
             self._check_no_validation()
+        if self.search is not None:
+            self._check_search(self.search)
         return self
 
     def _check_model(self) -> None:
@@ -239,6 +177,24 @@ class Recipe(_Part):
         if self.task != "classify" and (self.window is None or self.window.span != "window"):
             raise ValueError(f"task {self.task} needs `window:` with span: window")
 
+    def _check_strategy(self) -> None:
+        is_server = self.strategy == "parameter_server"
+        if not is_server and self.parameter_server != ParameterServerConfig():
+            raise ValueError(
+                f"parameter_server is for strategy parameter_server, the strategy is"
+                f" {self.strategy}: leave it out, or set strategy to parameter_server"
+            )
+        if is_server and self.train.checkpoint_every_steps is not None:
+            raise ValueError(
+                "train.checkpoint_every_steps: with strategy parameter_server workers are at"
+                " different steps, and a run goes on from the end of an epoch: leave it out"
+            )
+        if self.strategy == "tensor" and isinstance(self.resources.num_workers, tuple):
+            raise ValueError(
+                "resources.num_workers: strategy tensor cuts the network for one number of workers,"
+                f" not for {list(self.resources.num_workers)}: write one number"
+            )
+
     def _check_augmentation(self) -> None:
         if self.window is not None and self.window.fit == "stretch" and self.preprocessing.steps:
             raise ValueError(
@@ -262,6 +218,19 @@ class Recipe(_Part):
                 " stopping.keep to last, and leave stopping.patience out"
             )
 
+    def _check_search(self, search: SearchConfig) -> None:
+        if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
+            raise ValueError(
+                "search: split.num_validation_subjects is 0, so there is nobody to compare trials"
+                " on: set it to 1 or more (the test people are for the end)"
+            )
+        if search.grace_epochs > self.train.epochs:
+            raise ValueError(
+                f"search.grace_epochs is {search.grace_epochs}, more than train.epochs"
+                f" ({self.train.epochs})"
+            )
+        check_space(search, self.model_dump(mode="json"), Recipe.model_validate)
+
     @property
     def tested_on(self) -> str:
         """Whom the test windows are of, in words for reports."""
@@ -277,6 +246,19 @@ class Recipe(_Part):
         if place is not None and not storage.is_absolute(place):
             raise ValueError(f"{place!r}: workers run elsewhere, so write a whole path or a URI")
         return place
+
+    @property
+    def training_content(self) -> dict[str, Any]:
+        """What the weights follow from: all but by whom and where the run is trained and kept.
+
+        A run that goes on may have these others changed.
+        """
+        aside = {"name", "tracking", "registry", "resources", "strategy", "timeline"}
+        aside |= {"parameter_server", "search"}
+        content = self.model_dump(mode="json", exclude=aside)
+        for key in ("checkpoint_every_steps", "compile", "accumulate", "data", "memory_share"):
+            content["train"].pop(key)
+        return content
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""
@@ -297,7 +279,7 @@ def parse_recipe(content: object, place: str) -> Recipe:
         raise RecipeError(f"{place}: {describe(error)}") from error
 
 
-def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Recipe:
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply `key.path=value` overrides (values are YAML).
 
     Raises:
@@ -306,14 +288,23 @@ def load_recipe(path: Path, overrides: tuple[str, ...] | list[str] = ()) -> Reci
     """
     if not path.is_file():
         raise NotFoundError(f"no recipe at {path}")
+    return read_recipe(path.read_text(), str(path), overrides)
+
+
+def read_recipe(text: str, place: str, overrides: Sequence[str] = ()) -> Recipe:
+    """As `load_recipe`, of a recipe's text; `place` is named in errors.
+
+    Raises:
+        RecipeError: Not YAML, or it does not fit.
+    """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"{path} is not valid YAML: {error}") from error
+        raise RecipeError(f"{place} is not valid YAML: {error}") from error
     if isinstance(content, dict):
         for override in overrides:
             _apply(content, override)
-    return parse_recipe(content, str(path))
+    return parse_recipe(content, place)
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

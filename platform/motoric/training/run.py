@@ -13,16 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from motoric.core.errors import RecipeError
+from motoric.training.agreement import number_of_first
 from motoric.training.batches import Batch, Batches
 from motoric.training.examples import Examples, SplitExamples
 from motoric.training.memory import MemoryLimit, batches_that_fit
 from motoric.training.objective import Objective
-from motoric.training.progress import EpochReport
+from motoric.training.progress import EpochReport, Tick
 from motoric.training.recipe import Recipe
-from motoric.training.sampler import epoch_indices
 
 EVALUATION_BATCH = 256
 _EVALUATION_CLIPS = 32
@@ -39,15 +39,15 @@ class Worker:
         rank: From 0.
         world_size: Workers in all.
         device: Where the network is.
-        wrap: Makes a network data-parallel and moves it to its device.
         sample_system: Figures of this process, once an epoch.
+        on_tick: Told where the run is, every few seconds.
     """
 
     rank: int = 0
     world_size: int = 1
     device: str = "cpu"
-    wrap: Callable[[nn.Module], nn.Module] = lambda network: network
     sample_system: Callable[[], dict[str, float]] = dict
+    on_tick: Callable[[Tick], None] = lambda _: None
 
 
 class Run:
@@ -67,7 +67,12 @@ class Run:
         self.best_loss, self.stale = math.inf, 0
 
     def report(
-        self, epoch: int, train_loss: float, learning_rate: float, windows_per_s: float
+        self,
+        epoch: int,
+        train_loss: float,
+        learning_rate: float,
+        windows_per_s: float,
+        waiting_share: float = 0.0,
     ) -> EpochReport:
         """Validate and put an epoch's figures together."""
         loss, score, improved = None, None, False
@@ -75,7 +80,8 @@ class Run:
             loss, score = self.validate()
             if not math.isfinite(loss):
                 raise diverged(self, loss, f"epoch {epoch}, validation", epoch)
-            loss = _of_first_worker(loss, self.worker.device)
+            # Weights are equal on all workers, the statistics of normalisation layers are not.
+            loss = number_of_first(loss, self.worker.device)
             improved = loss < self.best_loss
             self.best_loss, self.stale = (loss, 0) if improved else (self.best_loss, self.stale + 1)
         return EpochReport(
@@ -87,6 +93,8 @@ class Run:
             learning_rate=learning_rate,
             windows_per_s=windows_per_s,
             is_best=improved,
+            num_workers=self.worker.world_size,
+            waiting_share=waiting_share,
             system=self.worker.sample_system(),
         )
 
@@ -119,22 +127,19 @@ class Run:
                     on_batch(outputs[-1], batch)
             return self.objective.loss(torch.cat(outputs), torch.cat(targets)).item()
 
-    def generator(self, epoch: int) -> torch.Generator:
-        """Randomness of one worker's epoch; torch's own generator is set alike, for dropout."""
-        seeds = np.random.SeedSequence([self.recipe.train.seed, epoch, self.worker.rank])
+    def generator(self, epoch: int, share: int = 0, num_drawn: int = 0) -> torch.Generator:
+        """Randomness of an epoch; torch's own generator is set alike, for dropout.
+
+        Args:
+            epoch: From 0.
+            share: Which part of the examples this worker draws.
+            num_drawn: Examples that had been drawn in this epoch by another number of workers.
+        """
+        place = [self.recipe.train.seed, epoch, share]
+        seeds = np.random.SeedSequence([*place, num_drawn] if num_drawn else place)
         seed = int(seeds.generate_state(1)[0])
         torch.manual_seed(seed)
         return torch.Generator().manual_seed(seed)
-
-    def indices(self, epoch: int) -> NDArray[np.int64]:
-        """The training examples of this worker, shuffled."""
-        return epoch_indices(
-            len(self.data.train),
-            seed=self.recipe.train.seed,
-            epoch=epoch,
-            rank=self.worker.rank,
-            world_size=self.worker.world_size,
-        )
 
 
 def diverged(run: Run, value: float, place: str, epoch: int) -> RecipeError:
@@ -162,15 +167,3 @@ def weights_of(network: nn.Module) -> State:
     return {
         name: copy.deepcopy(value.detach().cpu()) for name, value in network.state_dict().items()
     }
-
-
-def _of_first_worker(value: float, device: str) -> float:
-    """The value that the first worker has, so that all come to the same decisions.
-
-    Weights are equal on all workers, but the running statistics of normalisation layers are not.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return value
-    shared = torch.tensor(value, dtype=torch.float64, device=device)
-    distributed.broadcast(shared, src=0)
-    return float(shared.item())

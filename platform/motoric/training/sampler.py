@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def epoch_indices(
-    num_windows: int, *, seed: int, epoch: int, rank: int, world_size: int
+    num_windows: int, *, seed: int, epoch: int, rank: int, world_size: int, num_drawn: int = 0
 ) -> NDArray[np.int64]:
     """Indices for one worker, shuffled; the same number for each rank.
 
@@ -21,8 +21,10 @@ def epoch_indices(
         epoch: From 0.
         rank: From 0 to `world_size - 1`.
         world_size: Workers.
+        num_drawn: Windows of this epoch that workers drew before, however many those were: what is
+            left is divided. Steps of all workers draw from the front, each the same number.
     """
     order = np.random.default_rng([seed, epoch]).permutation(num_windows)
-    per_worker = -(-num_windows // world_size)
-    padded = np.resize(order, per_worker * world_size)
-    return padded[rank::world_size]
+    per_worker = -(-max(0, num_windows - num_drawn) // world_size)
+    padded = np.resize(order, num_drawn + per_worker * world_size)
+    return padded[num_drawn:][rank::world_size]

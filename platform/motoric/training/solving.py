@@ -22,6 +22,7 @@ from motoric.training.examples import SENSORS
 from motoric.training.memory import batches_that_fit
 from motoric.training.recipe import Recipe
 from motoric.training.run import EVALUATION_BATCH, OnEpoch, Run, State, chunks_of, weights_of
+from motoric.training.sampler import epoch_indices
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ def solve_sensors(run: Run, network: LateFusion) -> None:
         return
     recipe, data = run.recipe, run.data
     assert data.signature.sensor_input is not None
-    alone = data.train.take(data.train.present_B2[:, SENSORS])
+    # Without the clips: they need not fit the memory.
+    alone = replace(data.train, clips_BTHWC=None).take(data.train.present_B2[:, SENSORS])
     sensors_run = Run(
         recipe=recipe.model_copy(
             update={
@@ -78,7 +80,7 @@ def solve_sensors(run: Run, network: LateFusion) -> None:
         ),
         data=replace(
             data,
-            train=replace(alone, clips_BTHWC=None),
+            train=alone,
             signature=data.signature.model_copy(update={"inputs": (data.signature.sensor_input,)}),
         ),
         worker=run.worker,
@@ -107,7 +109,10 @@ def _fit(run: Run, network: ClosedFormNetwork) -> None:
                         else run.batches.training(train, chosen, generator)
                     )
                     if not features:
-                        sample = np.sort(run.indices(0)[:EVALUATION_BATCH])
+                        order = epoch_indices(
+                            len(train), seed=recipe.train.seed, epoch=0, rank=0, world_size=1
+                        )
+                        sample = np.sort(order[:EVALUATION_BATCH])
                         windows = run.batches.plain(train, sample).inputs[0]
                         network.initialise(windows, generator)
                     features.append(network.features(batch.inputs[0]))

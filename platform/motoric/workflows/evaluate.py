@@ -40,8 +40,9 @@ from motoric.training.inputs import ModelInputs, model_inputs
 from motoric.training.loading import load_examples
 from motoric.training.partition import with_examples
 from motoric.training.recipe import Recipe
+from motoric.training.room import check_cluster
 from motoric.training.split_config import LeakingSplit
-from motoric.training.trainer import check_cluster, new_run_id
+from motoric.training.trainer import new_run_id
 from motoric.workflows.machines import this_machine
 from motoric.workflows.tracking import TrackedRun, parquet_bytes, tracked
 from motoric.workflows.train import keep_report, run_facts
@@ -105,6 +106,11 @@ def evaluate_recipe(
     """
     if plan.timelines:
         check_timeline(recipe)
+    if recipe.train.data not in ("auto", "memory"):
+        raise RecipeError(
+            f"train.data is {recipe.train.data}, but folds share one copy of the examples in"
+            " memory: add --set train.data=memory"
+        )
     dataset = open_dataset(storage.resolve(recipe.dataset, settings.storage_uri))
     watcher.on_stage("reading examples")
     inputs = model_inputs(recipe, dataset)
@@ -312,7 +318,7 @@ class _FoldStore:
     ) -> None:
         self._folder = storage.join(storage_uri, "evaluations", recipe.name)
         # What neither changes weights nor predictions.
-        aside = {"tracking", "registry", "resources", "timeline", "split", "name"}
+        aside = {"tracking", "registry", "resources", "timeline", "split", "name", "search"}
         content = recipe.model_dump(mode="json", exclude=aside)
         content["train"].pop("seed")
         if isinstance(recipe.split, LeakingSplit):

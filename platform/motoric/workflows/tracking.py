@@ -55,13 +55,32 @@ class TrackedRun:
 
 @contextmanager
 def tracked(
-    registry: Registry, recipe: Recipe, *, name: str, kind: Kind, dataset_digest: str
+    registry: Registry,
+    recipe: Recipe,
+    *,
+    name: str,
+    kind: Kind,
+    dataset_digest: str,
+    resumed: str | None = None,
 ) -> Iterator[TrackedRun]:
-    """A tracked run; what is raised inside marks it as failed, with the reason."""
+    """A tracked run; what is raised inside marks it as failed, with the reason.
+
+    Args:
+        registry: Where it is tracked.
+        recipe: Its parameters.
+        name: What people call it.
+        kind: What it does.
+        dataset_digest: Of what it sees.
+        resumed: Id of the tracked run to go on with, instead of a new one.
+    """
     environment = describe_environment()
-    parameters = recipe.model_dump(mode="json") | {"dataset_digest": dataset_digest}
-    tags = run_tags(kind=kind, dataset_digest=dataset_digest, environment=environment)
-    run_id = registry.start_run(recipe.tracking.experiment, name, parameters, tags)
+    run_id = resumed
+    if run_id is None:
+        parameters = recipe.model_dump(mode="json") | {"dataset_digest": dataset_digest}
+        tags = run_tags(kind=kind, dataset_digest=dataset_digest, environment=environment)
+        run_id = registry.start_run(recipe.tracking.experiment, name, parameters, tags)
+    else:
+        registry.reopen_run(run_id)
     try:
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / RECIPE_FILE).write_text(recipe.to_yaml())
@@ -69,7 +88,11 @@ def tracked(
             registry.log_files(run_id, Path(folder))
         yield TrackedRun(registry=registry, run_id=run_id)
     except BaseException as error:  # Ctrl-C too: no run stays "running" for ever
-        reason = error.message if isinstance(error, MotoricError) else repr(error)
+        reason = repr(error)
+        if isinstance(error, MotoricError):
+            reason = error.message
+        elif isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
         registry.end_run(run_id, failed=True, error=reason)
         raise
     registry.end_run(run_id)
@@ -92,6 +115,8 @@ def epoch_metrics(report: EpochReport, prefix: str = "") -> dict[str, float]:
         score: report.validation_score,
         "learning_rate": report.learning_rate,
         "windows_per_s": report.windows_per_s,
+        "waiting_share": report.waiting_share,
+        "num_workers": float(report.num_workers),
         **report.system,
     }
     return {f"{prefix}{name}": value for name, value in found.items() if value is not None}

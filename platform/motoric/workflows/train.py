@@ -25,10 +25,11 @@ from motoric.training.evaluation.report import render_report
 from motoric.training.examples import SplitExamples
 from motoric.training.inputs import chosen_outlines
 from motoric.training.partition import load_split
-from motoric.training.progress import EpochReport
+from motoric.training.progress import EpochReport, Tick
 from motoric.training.recipe import Recipe
 from motoric.training.trainer import TrainedRun, new_run_id, train
 from motoric.workflows import artefact
+from motoric.workflows.saved_run import SavedRun, save_run
 from motoric.workflows.tracking import TrackedRun, parquet_bytes, tracked
 
 
@@ -37,6 +38,14 @@ class Watcher(Protocol):
 
     def on_stage(self, name: str) -> None:
         """A stage begins."""
+        ...
+
+    def on_run(self, run_id: str) -> None:
+        """The run has a name now, by which it can go on."""
+        ...
+
+    def on_tick(self, tick: Tick) -> None:
+        """Training has begun with these workers, or goes on; every few seconds."""
         ...
 
     def on_epoch(self, report: EpochReport, num_epochs: int) -> None:
@@ -64,20 +73,49 @@ def train_model(recipe: Recipe, settings: Settings, watcher: Watcher) -> Trained
     Raises:
         MotoricError: What went wrong; a tracked run is marked as failed.
     """
+    return _train(recipe, settings, watcher, None)
+
+
+def resume_model(run: SavedRun, settings: Settings, watcher: Watcher) -> TrainedModel:
+    """Go on with a run that was stopped, from its last checkpoint to the end of the chain.
+
+    Raises:
+        UserError: It is finished.
+        MotoricError: As `train_model`.
+    """
+    return _train(run.recipe, settings, watcher, run)
+
+
+def _train(
+    recipe: Recipe, settings: Settings, watcher: Watcher, resumed: SavedRun | None
+) -> TrainedModel:
     dataset_uri = storage.resolve(recipe.dataset, settings.storage_uri)
     dataset = open_dataset(dataset_uri)
-    watcher.on_stage("reading examples")
-    data = load_split(recipe, dataset)
+    data = load_split(
+        recipe,
+        dataset,
+        on_plan=lambda plan: watcher.on_stage(f"reading examples, {plan.text}"),
+    )
     registry = Registry(settings.registry_uri, settings.storage_uri)
-    run_id = new_run_id(recipe)
-    digest = dataset.card.content_digest
-    with tracked(registry, recipe, name=run_id, kind="train", dataset_digest=digest) as tracking:
+    run_id = new_run_id(recipe) if resumed is None else resumed.run_id
+    watcher.on_run(run_id)
+    with tracked(
+        registry,
+        recipe,
+        name=run_id,
+        kind="train",
+        dataset_digest=dataset.card.content_digest,
+        resumed=None if resumed is None else resumed.tracking_run_id,
+    ) as tracking:
+        if resumed is None:
+            saved = SavedRun(run_id=run_id, tracking_run_id=tracking.run_id, recipe=recipe)
+            save_run(saved, settings.storage_uri)
 
         def on_epoch(report: EpochReport) -> None:
             watcher.on_epoch(report, recipe.train.epochs)
             tracking.log_epoch(report)
 
-        watcher.on_stage(f"training on {recipe.resources.num_workers} worker(s)")
+        watcher.on_stage("starting workers")
         run = train(
             recipe,
             dataset_uri=dataset_uri,
@@ -85,6 +123,7 @@ def train_model(recipe: Recipe, settings: Settings, watcher: Watcher) -> Trained
             run_id=run_id,
             can_grow=settings.profile != "local",
             on_epoch=on_epoch,
+            on_tick=watcher.on_tick,
         )
         return _conclude(recipe, settings, dataset, data, run, tracking, watcher)
 

@@ -14,7 +14,7 @@ from motoric.training.evaluation.predictions import Predictions
 from motoric.training.evaluation.report_sections import Figure, comparison_rows, image, sections_of
 from motoric.training.progress import EpochReport
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1a202c }
 body { max-width: 900px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem; margin-bottom: .2rem } h2 { font-size: 1.1rem; margin-top: 2rem }
@@ -67,7 +67,7 @@ def render_report(
         plots["curves.png"] = curves_plot(epochs)
         training = f"<h2>Training</h2>{image(plots['curves.png'], 'loss and score by epoch')}"
     html = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<title>{escape(title)}</title><style>{_STYLE}</style></head><body>
+<title>{escape(title)}</title><style>{STYLE}</style></head><body>
 <h1>{escape(title)}</h1>
 <div class="figures">{"".join(_figure(item) for item in sections.figures)}</div>
 <p class="note">{escape(_basis(evaluation))}</p>

@@ -1,0 +1,1 @@
+"""How workers share a network's gradients, parameters and optimiser state."""
