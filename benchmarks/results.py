@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
-_MEASURED = [f"../platform/motoric/{part}" for part in ("core", "data", "artefact", "serving")]
+_PARTS = ("core", "data", "artefact", "models", "training", "serving")
+_MEASURED = [f"../platform/motoric/{part}" for part in _PARTS]
 
 
 def circumstances(
