@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import datetime
 import tempfile
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -69,26 +70,32 @@ class Ranks:
         return self._answers(timeout_s)
 
     def _answers(self, timeout_s: float) -> list[Any]:
-        found: list[Any] = []
+        found: dict[int, Any] = {}
         failures = []
-        for rank, pipe in enumerate(self._pipes):
-            try:
-                # After a failure the others may wait for it in an exchange.
-                if not pipe.poll(timeout_s if not failures else 2.0):
-                    failures.append(f"rank {rank} gave no answer in {timeout_s:g} s")
+        waiting: dict[Any, int] = {pipe: rank for rank, pipe in enumerate(self._pipes)}
+        deadline_s = time.monotonic() + timeout_s
+        while waiting:
+            # After a failure the others may wait for it in an exchange.
+            left_s = min(deadline_s - time.monotonic(), 2.0 if failures else timeout_s)
+            ready = wait(list(waiting), max(0.0, left_s))
+            if not ready:
+                failures += [f"rank {rank} gave no answer" for rank in waiting.values()]
+                break
+            for pipe in ready:
+                rank = waiting.pop(pipe)
+                try:
+                    is_result, content = pipe.recv()  # type: ignore[union-attr]
+                except (EOFError, ConnectionError):
+                    failures.append(f"rank {rank} ended")
                     continue
-                is_result, content = pipe.recv()
-            except (EOFError, ConnectionError):
-                failures.append(f"rank {rank} ended")
-                continue
-            if is_result:
-                found.append(content)
-            else:
-                failures.append(f"rank {rank}: {content}")
+                if is_result:
+                    found[rank] = content
+                else:
+                    failures.append(f"rank {rank}: {content}")
         if failures:
             self.close()
             raise RankError("\n".join(failures))
-        return found
+        return [found[rank] for rank in range(self._num)]
 
     def close(self) -> None:
         """End the processes."""
