@@ -31,6 +31,9 @@ SERVE_OPTIONS = {
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     # Short requests take a short way, and live streams are read no faster than they are answered.
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "motoric.serving.ingress.middlewares",
+    # A proxy that takes longer to start is killed, and whoever deploys meanwhile gets an error:
+    # the default of 5 s is too short for a machine that is busy with something else.
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "30",
 }
 SERVE_TUNING = {
     # A killed HAProxy is back in seconds instead of half a minute.
