@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -14,6 +15,10 @@ from motoric.core.settings import Settings
 
 if TYPE_CHECKING:
     from motoric.serving.accounts import Accounts
+
+# How long an example takes says nothing on a machine that is shared.
+hypothesis.settings.register_profile("motoric", deadline=None)
+hypothesis.settings.load_profile("motoric")
 
 
 @pytest.fixture

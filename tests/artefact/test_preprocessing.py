@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from motoric.artefact.preprocessing import check_windows, fit_normaliser, prepare, settling_s
+from motoric.artefact.preprocessing import NormaliserFit, check_windows, prepare, settling_s
 from motoric.artefact.signature import (
     Channel,
     ClassesOutput,
@@ -60,9 +60,19 @@ def watch_windows(seed: int, num: int = 4) -> np.ndarray:
     return np.random.default_rng(seed).normal(3, 2, shape).astype(np.float32)
 
 
+def fitted(
+    windows_BTC: np.ndarray,
+    steps: Preprocessing | None = None,
+    sensors: SensorInput | None = None,
+) -> Normaliser:
+    fit = NormaliserFit(steps, sensors)
+    fit.add(windows_BTC)
+    return fit.fitted()
+
+
 def test_the_normaliser_gives_mean_0_and_std_1_on_what_it_was_fitted_on() -> None:
     windows_BTC = np.random.default_rng(0).normal(5, 3, (50, 5, 2)).astype(np.float32)
-    prepared = prepare(windows_BTC, Preprocessing(normaliser=fit_normaliser(windows_BTC)))
+    prepared = prepare(windows_BTC, Preprocessing(normaliser=fitted(windows_BTC)))
     assert prepared.dtype == np.float32
     np.testing.assert_allclose(prepared.mean((0, 1)), 0, atol=1e-5)
     np.testing.assert_allclose(prepared.std((0, 1)), 1, atol=1e-5)
@@ -70,8 +80,23 @@ def test_the_normaliser_gives_mean_0_and_std_1_on_what_it_was_fitted_on() -> Non
 
 def test_a_channel_that_never_moves_stays_finite() -> None:
     windows_BTC = np.full((3, 5, 2), 7, np.float32)
-    prepared = prepare(windows_BTC, Preprocessing(normaliser=fit_normaliser(windows_BTC)))
+    prepared = prepare(windows_BTC, Preprocessing(normaliser=fitted(windows_BTC)))
     np.testing.assert_array_equal(prepared, 0)
+
+
+@given(cuts=st.lists(st.integers(0, 40), max_size=4))
+def test_a_normaliser_fitted_to_parts_is_that_of_the_whole(cuts: list[int]) -> None:
+    windows_BTC = watch_windows(1, num=40) * 100 + 5000
+    windows_BTC[:, :, 2] = 7
+    steps = Preprocessing(steps=STEPS)
+    joined = NormaliserFit(steps, WATCH)
+    for part_BTC in np.split(windows_BTC, sorted(cuts)):
+        fit = NormaliserFit(steps, WATCH)
+        fit.add(part_BTC)
+        joined.merge(fit)
+    whole, found = fitted(windows_BTC, steps, WATCH), joined.fitted()
+    np.testing.assert_allclose(found.mean, whole.mean, rtol=1e-9)
+    np.testing.assert_allclose(found.std, whole.std, rtol=1e-7)
 
 
 @given(num=st.integers(1, 6), cut=st.integers(0, 6))
@@ -173,7 +198,7 @@ def test_the_channels_that_come_out_are_those_that_are_announced(keep: str, name
 def test_the_normaliser_is_fitted_on_what_comes_out_of_the_steps() -> None:
     windows_BTC = watch_windows(0, num=600)
     steps = Preprocessing(steps=STEPS)
-    normaliser = fit_normaliser(windows_BTC, steps, WATCH)
+    normaliser = fitted(windows_BTC, steps, WATCH)
     prepared = prepare(windows_BTC, Preprocessing(steps=STEPS, normaliser=normaliser), WATCH)
     assert prepared.shape == (600, 30, 7)
     assert prepared.dtype == np.float32

@@ -179,3 +179,35 @@ def test_an_interrupted_run_says_how_it_goes_on(
     left = newest(own_settings)
     assert left is not None
     assert f"motoric train --resume {left['run']}" in err
+
+
+def test_a_streamed_run_goes_on_from_the_end_of_an_epoch(
+    recipe: Path, own_settings: Settings
+) -> None:
+    content = yaml.safe_load(recipe.read_text())
+    content["train"] = {"epochs": 12, "batch_size": 32, "data": "stream"}
+    recipe.write_text(yaml.safe_dump(content))
+    with start(str(recipe)) as process:
+        wait_for(lambda: reached(own_settings, 2), process)
+        processes_of(process, "RayTrainWorker")[0].kill()
+        wait_for(lambda: reached(own_settings, 5), process)
+        ray = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+        for child in ray:
+            try:
+                child.kill()
+            except psutil.NoSuchProcess:
+                continue
+    left = newest(own_settings)
+    assert left is not None
+    position = left["position"]
+    assert 5 <= position["epoch"] < 12
+    assert (position["streams"], position["num_drawn"]) == (True, 0)
+    with start("--resume", left["run"]) as process:
+        out = finish(process)
+    assert f"goes on in epoch {position['epoch'] + 1}" in out
+    done = newest(own_settings)
+    assert done is not None
+    assert done["position"]["is_finished"]
+    assert [report["epoch"] for report in done["position"]["history"]] == list(range(12))

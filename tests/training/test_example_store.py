@@ -124,6 +124,16 @@ def test_files_are_made_once_and_removed_when_nobody_holds_them(
     assert len([path for path in folder.iterdir() if path.is_dir()]) == 2
 
 
+def test_what_another_process_maps_can_be_mapped_too(uri: str) -> None:
+    _, first = load(uri, train=train_of("mapped"))
+    ((folder, lock),) = example_store._held.items()
+    del example_store._held[folder]  # as another process, which holds the files while it lives
+    try:
+        assert_same(first, load(uri, train=train_of("mapped"))[1])
+    finally:
+        lock.close()
+
+
 def test_auto_keeps_in_memory_what_fits_its_share(uri: str) -> None:
     recipe = recipe_of(uri, train=train_of("auto"))
     inputs = inputs_of(recipe)

@@ -17,3 +17,13 @@ def test_too_little_in_all_says_how_much() -> None:
 def test_enough_in_all_but_no_node_large_enough() -> None:
     said = find_problem({"CPU": 3}, 2, [{"CPU": 4}, {"CPU": 2}, {"CPU": 2}])
     assert said == "a worker needs 3 CPU on one node, and the nodes hold 1 of 2 worker(s)"
+
+
+def test_a_stream_needs_a_cpu_beside_the_workers() -> None:
+    assert find_problem({"CPU": 1}, 2, [{"CPU": 3}], reads_beside=True) is None
+    assert (
+        find_problem({"CPU": 0.5, "GPU": 0.5}, 2, [{"CPU": 2, "GPU": 1}], reads_beside=True) is None
+    )
+    said = find_problem({"CPU": 1}, 2, [{"CPU": 1}, {"CPU": 1}], reads_beside=True)
+    assert said is not None
+    assert "needs 1 CPU beside the workers: they take 2 of 2" in said

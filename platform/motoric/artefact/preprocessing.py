@@ -141,37 +141,52 @@ def settling_s(steps: Sequence[Step], rate_hz: float) -> float:
     return num_samples / rate_hz
 
 
-def fit_normaliser(
-    windows_BTC: Windows,
-    preprocessing: Preprocessing | None = None,
-    sensors: SensorInput | None = None,
-) -> Normaliser:
-    """Mean and standard deviation per channel; a channel that never moves gets std 1.
+class NormaliserFit:
+    """Fits mean and deviation of each channel; a channel that never moves gets deviation 1.
 
     Fit it on windows of the training subjects only: those of others would leak into the model.
 
     Args:
-        windows_BTC: Raw windows; the steps are applied to them first.
         preprocessing: Its steps are what stands before the normaliser; by default none.
         sensors: Needed where there are steps or a context.
     """
-    steps = () if preprocessing is None else preprocessing.steps
-    count, mean_C, squares_C = 0, np.zeros(1), np.zeros(1)
-    for first in range(0, len(windows_BTC), _FIT_BATCH):
-        part_BTC = _after_steps(windows_BTC[first : first + _FIT_BATCH], steps, sensors)
-        flat = part_BTC.reshape(-1, part_BTC.shape[-1]).astype(np.float64)
-        # Chan et al. 1979: means and sums of squares of two parts make those of both.
-        part_mean_C = flat.mean(axis=0)
-        away_C = part_mean_C - mean_C
-        total = count + len(flat)
-        squares_C = ((flat - part_mean_C) ** 2).sum(axis=0) + (
-            squares_C + away_C**2 * (count * len(flat) / total)
-        )
-        mean_C = mean_C + away_C * (len(flat) / total)
-        count = total
-    std_C = np.sqrt(squares_C / count)
-    std_C[std_C < 1e-8] = 1.0
-    return Normaliser(mean=tuple(mean_C.tolist()), std=tuple(std_C.tolist()))
+
+    def __init__(
+        self, preprocessing: Preprocessing | None = None, sensors: SensorInput | None = None
+    ) -> None:
+        self._steps = () if preprocessing is None else preprocessing.steps
+        self._sensors = sensors
+        self._count = 0
+        self._mean_C: NDArray[np.float64] = np.zeros(1)
+        self._squares_C: NDArray[np.float64] = np.zeros(1)
+
+    def add(self, windows_BTC: Windows) -> None:
+        """Take raw windows."""
+        for first in range(0, len(windows_BTC), _FIT_BATCH):
+            part_BTC = windows_BTC[first : first + _FIT_BATCH]
+            part_BTC = _after_steps(part_BTC, self._steps, self._sensors)
+            flat = part_BTC.reshape(-1, part_BTC.shape[-1]).astype(np.float64)
+            mean_C = flat.mean(axis=0)
+            self._join(len(flat), mean_C, ((flat - mean_C) ** 2).sum(axis=0))
+
+    def merge(self, other: NormaliserFit) -> None:
+        """Take what another has taken."""
+        if other._count:
+            self._join(other._count, other._mean_C, other._squares_C)
+
+    def fitted(self) -> Normaliser:
+        """The normaliser of all windows so far."""
+        std_C = np.sqrt(self._squares_C / self._count)
+        std_C[std_C < 1e-8] = 1.0
+        return Normaliser(mean=tuple(self._mean_C.tolist()), std=tuple(std_C.tolist()))
+
+    def _join(self, num: int, mean_C: NDArray[np.float64], squares_C: NDArray[np.float64]) -> None:
+        """Means and sums of squares of two parts make those of both (Chan et al. 1979)."""
+        away_C = mean_C - self._mean_C
+        total = self._count + num
+        self._squares_C = squares_C + (self._squares_C + away_C**2 * (self._count * num / total))
+        self._mean_C = self._mean_C + away_C * (num / total)
+        self._count = total
 
 
 def _samples_wanted(sensors: SensorInput) -> str:

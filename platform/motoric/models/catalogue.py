@@ -35,13 +35,15 @@ class ModelKind:
     """The settings of a network, how to make it from them, what it takes, and who can train it.
 
     `build` is called as `build(config, shapes, num_outputs)`. A network of two branches is trained
-    by the strategies that all three are.
+    by the strategies that all three are. One that `is_solved` has no gradient: its head follows
+    from all examples in one pass, by one worker.
     """
 
     config: type[BaseModel]
     build: Callable[[Any, InputShapes, int], nn.Module]
     takes: tuple[Modality, ...]
     strategies: tuple[StrategyName, ...] = OPAQUE
+    is_solved: bool = False
 
 
 MODELS: dict[str, ModelKind] = {
@@ -57,9 +59,12 @@ MODELS: dict[str, ModelKind] = {
         ("sensors",),
         (*OPAQUE, "fsdp", "tensor"),
     ),
-    # Solved in one pass, by one worker.
     "random_kernels": ModelKind(
-        random_kernels.RandomKernelsConfig, random_kernels.build, ("sensors",), ("ddp",)
+        random_kernels.RandomKernelsConfig,
+        random_kernels.build,
+        ("sensors",),
+        ("ddp",),
+        is_solved=True,
     ),
     "r2plus1d": ModelKind(r2plus1d.R2Plus1dConfig, r2plus1d.build, ("clip",), (*OPAQUE, "fsdp")),
     "frame_recurrent": ModelKind(

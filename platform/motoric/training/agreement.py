@@ -40,6 +40,19 @@ def text_of_first(text: str, device: str) -> str:
     return bytes(shared.cpu().tolist()).decode().rstrip()
 
 
+def bytes_of_first(content: bytes, device: str) -> bytes:
+    """What the first worker has, of any length."""
+    if not is_shared():
+        return content
+    length = torch.tensor(len(content), device=device)
+    distributed.broadcast(length, src=0)
+    shared = torch.zeros(int(length.item()), dtype=torch.uint8, device=device)
+    if content:
+        shared = torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)
+    distributed.broadcast(shared, src=0)
+    return shared.cpu().numpy().tobytes()
+
+
 def rows_of_all(row_N: Tensor, device: str) -> Tensor:
     """One row of each worker, of the same length, on the CPU; shape (W, N)."""
     if not is_shared():

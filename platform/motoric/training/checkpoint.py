@@ -53,6 +53,7 @@ class Position:
         best_loss: Lowest validation loss so far; infinite before the first.
         stale: Epochs since then.
         num_workers: That the random states are of.
+        streams: The training windows came in a stream, so in another order than the sampler's.
         is_finished: Nothing is left to train.
         history: Reports of the epochs before.
     """
@@ -65,6 +66,7 @@ class Position:
     best_loss: float = math.inf
     stale: int = 0
     num_workers: int = 1
+    streams: bool = False
     is_finished: bool = False
     history: tuple[EpochReport, ...] = ()
 

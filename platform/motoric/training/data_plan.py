@@ -1,4 +1,4 @@
-"""Where a run's examples lie: in memory or in files of a scratch folder, by their estimated size.
+"""Where a run's examples lie: in memory, in files, or in a stream, by their estimated size.
 
 Nothing is read but the tables of the dataset.
 """
@@ -21,11 +21,11 @@ from motoric.data.recording import Recording
 from motoric.training.inputs import ModelInputs
 from motoric.training.recipe import Recipe
 
-Way = Literal["memory", "mapped"]
+Way = Literal["memory", "mapped", "stream"]
 
 _GIB = 2**30
 # All examples are written, then the parts of the split, before the first are removed.
-_TIMES_ON_DISK = 2.1
+TIMES_ON_DISK = 2.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class DataPlan:
     """Where the examples lie, and why.
 
     Attributes:
-        way: In memory or mapped from files.
+        way: In memory, mapped from files, or streamed from the dataset.
         num_bytes: Of all examples, estimated: at most so many.
         memory_bytes: That examples may take of a worker's memory.
     """
@@ -45,18 +45,31 @@ class DataPlan:
     @property
     def text(self) -> str:
         """For a person."""
-        where = {"memory": "in memory", "mapped": "in files of the scratch folder"}[self.way]
+        where = {
+            "memory": "in memory",
+            "mapped": "in files of the scratch folder",
+            "stream": "streamed from the dataset",
+        }[self.way]
         return (
             f"{where}: at most {self.num_bytes / _GIB:.3g} GiB, and a worker keeps up to"
             f" {self.memory_bytes / _GIB:.3g} GiB in memory"
         )
 
 
-def plan_data(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> DataPlan:
+def plan_data(
+    recipe: Recipe, dataset: Dataset, inputs: ModelInputs, *, may_stream: bool = False
+) -> DataPlan:
     """Decide for this machine; what a recipe names itself stays.
 
+    Args:
+        recipe: The recipe.
+        dataset: Its dataset.
+        inputs: From both.
+        may_stream: Whether auto may choose a stream, which all workers of a run must then do.
+
     Raises:
-        RecipeError: `train.data` is auto, and examples fit neither the memory nor the disk.
+        RecipeError: `train.data` is auto, and examples fit neither the memory nor the disk, nor
+            can they stream.
     """
     num_bytes = estimated_bytes(dataset, inputs)
     memory_bytes = round(recipe.train.memory_share * _worker_bytes(recipe))
@@ -65,20 +78,28 @@ def plan_data(recipe: Recipe, dataset: Dataset, inputs: ModelInputs) -> DataPlan
         way = recipe.train.data
     elif num_bytes <= memory_bytes:
         way = "memory"
-    elif problem := lacking_room(num_bytes):
+    elif not (problem := lacking_room(TIMES_ON_DISK * num_bytes)):
+        way = "mapped"
+    elif may_stream and not recipe.streaming_problem:
+        way = "stream"
+    else:
         raise RecipeError(
             f"the examples take about {num_bytes / _GIB:.3g} GiB, over train.memory_share"
             f" ({memory_bytes / _GIB:.3g} GiB of a worker), and {problem}: raise window.hop_s,"
-            " lower clip.height, clip.width or clip.num_frames, or free the disk"
+            " lower clip.height, clip.width or clip.num_frames, free the disk, or set train.data to"
+            f" stream{_not_yet(recipe)}"
         )
-    else:
-        way = "mapped"
     return DataPlan(way=way, num_bytes=num_bytes, memory_bytes=memory_bytes)
 
 
-def lacking_room(num_bytes: int) -> str:
-    """Why the scratch folder cannot hold examples of so many bytes; empty: it can."""
-    needed, free = round(_TIMES_ON_DISK * num_bytes), shutil.disk_usage(scratch()).free
+def _not_yet(recipe: Recipe) -> str:
+    problem = recipe.streaming_problem
+    return f" (for which {problem})" if problem else ""
+
+
+def lacking_room(needed: float) -> str:
+    """Why the scratch folder cannot hold files of so many bytes; empty: it can."""
+    free = shutil.disk_usage(scratch()).free
     if needed <= free:
         return ""
     return f"{scratch()} has {free / _GIB:.3g} GiB free, files of them need {needed / _GIB:.3g}"

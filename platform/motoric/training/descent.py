@@ -6,17 +6,22 @@ Axes: B examples, K outputs, W workers.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from motoric.core.errors import CheckpointError
 from motoric.training.agreement import text_of_first
 from motoric.training.backward import add_gradients
 from motoric.training.checkpoint import Checkpoint, Checkpoints, Position
 from motoric.training.clock import Clock
+from motoric.training.examples import Examples
 from motoric.training.memory import batches_that_fit
 from motoric.training.optimiser import make_optimiser
 from motoric.training.prefetch import Drawn, draw
@@ -27,6 +32,8 @@ from motoric.training.sampler import epoch_indices
 from motoric.training.schedule import make_scheduler, place
 from motoric.training.strategies.base import Strategy
 from motoric.training.strategies.catalogue import make_strategy
+
+logger = logging.getLogger(__name__)
 
 
 def descend(run: Run, on_epoch: OnEpoch, checkpoints: Checkpoints | None) -> State:
@@ -86,6 +93,7 @@ class Descent:
             return
         found = self._checkpoints.read(name)
         position = found.position
+        self._check_way(position)
         self._strategy.load(run.network, self._optimiser, found.weights, found.optimiser)
         self._begin_epoch(position.epoch)
         self._num_drawn, self._losses = position.num_drawn, list(position.losses)
@@ -98,6 +106,23 @@ class Descent:
         self._random = found.random if position.num_workers == run.worker.world_size else {}
         done = self._steps_per_epoch - self._steps_left(self._num_drawn)
         place(self._scheduler, self._steps_per_epoch * self._epoch + done)
+
+    def _check_way(self, position: Position) -> None:
+        """Whether a run may go on there in the way that its windows come now."""
+        streams = self._run.worker.stream is not None
+        if streams and position.num_drawn:
+            raise CheckpointError(
+                f"the last checkpoint is from within epoch {position.epoch + 1}, and with"
+                " train.data: stream a run goes on from the end of an epoch: go on with"
+                " train.data=memory or mapped"
+            )
+        if streams != position.streams:
+            ways = ("by the sampler", "in a stream")
+            logger.warning(
+                "the windows of this run came %s so far, and come %s now: the order is another one",
+                ways[position.streams],
+                ways[streams],
+            )
 
     def train(self, on_epoch: OnEpoch) -> State:
         """The epochs that are left; returns the weights to keep."""
@@ -139,17 +164,16 @@ class Descent:
         run.network.train()
         num_steps = self._steps_left(first)
         done = self._steps_per_epoch - num_steps
-        indices = self._indices()
-        chosen = [indices[at * self._batch : (at + 1) * self._batch] for at in range(num_steps)]
+        examples = self._examples(num_steps)
         alike, self._random = self._random, {}
         generator = run.generator(epoch, self._strategy.share, 0 if alike else first)
         if alike:
             set_states(alike, generator, run.worker)
         every = run.recipe.train.checkpoint_every_steps
         began_s = time.perf_counter()
-        with closing(draw(run, chosen, generator)) as steps:
+        with closing(draw(run, examples, generator)) as steps:
             for number in range(num_steps):
-                with batches_that_fit(len(chosen[number]), run.worker.device):
+                with batches_that_fit(self._batch, run.worker.device):
                     drawn = next(steps)
                     loss = self._step(drawn, (epoch, done + number))
                 now_s = time.perf_counter()
@@ -210,6 +234,7 @@ class Descent:
             best_loss=run.best_loss,
             stale=run.stale,
             num_workers=run.worker.world_size,
+            streams=run.worker.stream is not None,
             is_finished=self._is_finished,
             history=tuple(self._history),
         )
@@ -228,14 +253,24 @@ class Descent:
         left = max(0, len(self._run.data.train) - num_drawn)
         return math.ceil(math.ceil(left / self._strategy.num_shares) / self._batch)
 
-    def _indices(self) -> NDArray[np.int64]:
-        return epoch_indices(
-            len(self._run.data.train),
+    def _examples(self, num_steps: int) -> Iterator[tuple[Examples, NDArray[np.int64]]]:
+        """What is left of the epoch for this worker, step by step: examples, and which of them."""
+        train, stream = self._run.data.train, self._run.worker.stream
+        if stream is not None:
+            return (
+                (replace(train.take(places_B), windows_BTC=windows_BTC), np.arange(len(places_B)))
+                for places_B, windows_BTC in stream(self._epoch, self._batch)
+            )
+        indices = epoch_indices(
+            len(train),
             seed=self._run.recipe.train.seed,
             epoch=self._epoch,
             rank=self._strategy.share,
             world_size=self._strategy.num_shares,
             num_drawn=self._num_drawn,
+        )
+        return (
+            (train, indices[at * self._batch : (at + 1) * self._batch]) for at in range(num_steps)
         )
 
     def _share(self) -> float:

@@ -99,10 +99,11 @@ def dry_run(recipe: Recipe, dataset: Dataset) -> DryRun:
     """
     inputs = model_inputs(recipe, dataset)
     plans: list[DataPlan] = []
-    data = load_split(recipe, dataset, on_plan=plans.append)
+    data = load_split(recipe, dataset, on_plan=plans.append, may_stream=True)
     limit = MemoryLimit(recipe.resources.memory_gib_per_worker)
     limit.check("reading the examples")
-    examples_bytes = sum(part.num_bytes for part in (data.train, data.validation, data.test))
+    examples_bytes = data.validation.num_bytes + data.test.num_bytes
+    examples_bytes += data.at_hand.num_bytes // len(data.at_hand) * len(data.train)
     device = "cuda" if recipe.resources.gpus_per_worker > 0 and torch.cuda.is_available() else "cpu"
     with _threads(max(1, int(recipe.resources.cpus_per_worker))):
         trial = Trial(recipe, data, device)

@@ -2,10 +2,12 @@
 
 In: a recipe and its dataset, read one recording after the other. Out: the parts of a split whose
 windows and clips are arrays mapped from .npy files, with the values that they have in memory. What
-is small, such as targets and starts, is in memory.
+is small, such as targets and starts, is in memory. Where the training part streams, its windows are
+not written, but a sample of them and what is fitted to all.
 
     <scratch>/motoric-examples-<user>/<key>/index.npz        targets, subjects, starts of all
     <scratch>/motoric-examples-<user>/<key>/<part>-<input>.npy
+    <scratch>/motoric-examples-<user>/<key>/statistics.json  of a training part that streams
     <scratch>/motoric-examples-<user>/<key>.lock             held by whoever makes or maps them
 
 A process holds what it maps until it ends. Whoever makes new files removes those that nobody holds.
@@ -19,7 +21,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,24 +30,25 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motoric.core.errors import DatasetError, PlatformError, RecipeError
+from motoric.core.errors import PlatformError, RecipeError
 from motoric.data.dataset import Dataset
-from motoric.training.data_plan import estimated_bytes, lacking_room, scratch
-from motoric.training.examples import Examples
+from motoric.training.data_plan import TIMES_ON_DISK, estimated_bytes, lacking_room, scratch
+from motoric.training.examples import Examples, Rows, join
 from motoric.training.inputs import ModelInputs
 from motoric.training.loading import load_by_recording
 from motoric.training.recipe import Recipe
+from motoric.training.stream_store import SAMPLE, STATISTICS, sample_rows, write_streamed
+from motoric.training.window_statistics import WindowStatistics
 
 logger = logging.getLogger(__name__)
 
-Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 Divide = Callable[[Examples], Rows]
 
 PARTS = ("train", "validation", "test")
-_VERSION = 1
+_VERSION = 2
 _INPUTS = ("windows_BTC", "clips_BTHWC")
 _COLUMNS = ("present_B2", "targets_B", "persistence_B", "start_s_B", "end_s_B")
-_NAMES = ("subjects", "recording_ids", "classes")
+_NAMES = ("subjects", "recording_ids")
 # What decides which examples there are; the rest of a recipe changes none.
 _KEYS = ("task", "target", "labels", "horizon_s", "where", "split", "window", "clip")
 _CHUNK_BYTES = 32 * 2**20
@@ -60,14 +63,23 @@ class StoredParts:
     Attributes:
         index: Of all examples, without windows and clips.
         parts: Training, validation and test.
+        sample: Of the training part, where that streams.
+        statistics: Of its windows then.
     """
 
     index: Examples
     parts: tuple[Examples, Examples, Examples]
+    sample: Examples | None = None
+    statistics: WindowStatistics | None = None
 
 
 def stored_parts(
-    recipe: Recipe, dataset: Dataset, inputs: ModelInputs, divide: Divide
+    recipe: Recipe,
+    dataset: Dataset,
+    inputs: ModelInputs,
+    divide: Divide,
+    *,
+    streams: bool = False,
 ) -> StoredParts:
     """Map the examples of a recipe; write them first if no process of this node has.
 
@@ -76,21 +88,34 @@ def stored_parts(
         dataset: Its dataset.
         inputs: From both.
         divide: Given the index, says which examples are in which part.
+        streams: The windows of the training part are left out.
 
     Raises:
         DatasetError: There is not one example, or a video cannot be read.
         RecipeError: The disk has no room.
         PlatformError: The scratch folder is another user's.
     """
-    folder = _own_folder() / _key(recipe, dataset)
+    folder = _own_folder() / _key(recipe, dataset, "stream" if streams else "mapped")
+    write = write_streamed if streams else _write_mapped
     if folder not in _held:
-        _held[folder] = _hold(folder, lambda: _make(folder, recipe, dataset, inputs, divide))
+        _held[folder] = _hold(
+            folder, lambda: _make(folder, lambda at: write(at, recipe, dataset, inputs, divide))
+        )
     index = _read_index(folder)
+    rows = divide(index)
     train, validation, test = (
-        _with_inputs(index.take(rows), folder, name)
-        for name, rows in zip(PARTS, divide(index), strict=True)
+        _with_inputs(index.take(chosen), folder, name)
+        for name, chosen in zip(PARTS, rows, strict=True)
     )
-    return StoredParts(index=index, parts=(train, validation, test))
+    parts = (train, validation, test)
+    if not streams:
+        return StoredParts(index=index, parts=parts)
+    return StoredParts(
+        index=index,
+        parts=parts,
+        sample=_with_inputs(index.take(sample_rows(index, rows[0])), folder, SAMPLE),
+        statistics=WindowStatistics.model_validate_json((folder / STATISTICS).read_text()),
+    )
 
 
 def _hold(folder: Path, make: Callable[[], None]) -> IO[str]:
@@ -98,45 +123,52 @@ def _hold(folder: Path, make: Callable[[], None]) -> IO[str]:
     lock = folder.with_suffix(".lock").open("a")
     try:
         while True:
+            # Shared first: others map what is there, and hold it for as long as they live.
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            if folder.is_dir():
+                return lock
+            # The lock is given up for a moment here, and another may make the folder then.
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not folder.is_dir():
                 _remove_unused(folder)
                 make()
-            # The lock is given up for a moment here, and another may remove the folder then.
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            if folder.is_dir():
-                return lock
     except BaseException:
         lock.close()
         raise
 
 
-def _make(
-    folder: Path, recipe: Recipe, dataset: Dataset, inputs: ModelInputs, divide: Divide
-) -> None:
-    if problem := lacking_room(estimated_bytes(dataset, inputs)):
-        raise RecipeError(
-            f"train.data is mapped, but {problem}: raise window.hop_s, lower clip.height,"
-            " clip.width or clip.num_frames, free the disk, or set TMPDIR to a larger one"
-        )
+def _make(folder: Path, write: Callable[[Path], Examples]) -> None:
     making = folder.with_suffix(".making")
     shutil.rmtree(making, ignore_errors=True)  # of one that was ended while it wrote
     making.mkdir()
     try:
-        index, shapes = _write_all(making, load_by_recording(recipe, dataset, inputs))
-        rows = divide(index)
-        for name, (dtype, shape) in shapes.items():
-            whole = np.memmap(making / name, dtype, "r", shape=(len(index), *shape))
-            for part, chosen in zip(PARTS, rows, strict=True):
-                _copy(whole, chosen, making / f"{part}-{name}.npy")
-            del whole
-            (making / name).unlink()
+        index = write(making)
         _write_index(making, index)
         making.rename(folder)
     except BaseException:
         shutil.rmtree(making, ignore_errors=True)
         raise
     logger.info("%d examples are written to %s", len(index), folder)
+
+
+def _write_mapped(
+    folder: Path, recipe: Recipe, dataset: Dataset, inputs: ModelInputs, divide: Divide
+) -> Examples:
+    """Write all examples, by parts; returns the index."""
+    if problem := lacking_room(TIMES_ON_DISK * estimated_bytes(dataset, inputs)):
+        raise RecipeError(
+            f"train.data is mapped, but {problem}: raise window.hop_s, lower clip.height,"
+            " clip.width or clip.num_frames, free the disk, or set TMPDIR to a larger one"
+        )
+    index, shapes = _write_all(folder, load_by_recording(recipe, dataset, inputs))
+    rows = divide(index)
+    for name, (dtype, shape) in shapes.items():
+        whole = np.memmap(folder / name, dtype, "r", shape=(len(index), *shape))
+        for part, chosen in zip(PARTS, rows, strict=True):
+            _copy(whole, chosen, folder / f"{part}-{name}.npy")
+        del whole
+        (folder / name).unlink()
+    return index
 
 
 def _write_all(
@@ -160,11 +192,7 @@ def _write_all(
     finally:
         for file in files.values():
             file.close()
-    if not indices:
-        raise DatasetError(
-            "no recording gives an example: shorten window.length_s or clip.length_s"
-        )
-    return _joined(indices), shapes
+    return join(indices), shapes
 
 
 def _copy(whole: NDArray[Any], rows: NDArray[np.int64], path: Path) -> None:
@@ -189,39 +217,31 @@ def _with_inputs(part: Examples, folder: Path, name: str) -> Examples:
     return replace(part, **found)
 
 
-def _joined(parts: Sequence[Examples]) -> Examples:
-    persistence = [part.persistence_B for part in parts if part.persistence_B is not None]
-    return replace(
-        parts[0],
-        present_B2=np.concatenate([part.present_B2 for part in parts]),
-        targets_B=np.concatenate([part.targets_B for part in parts]),
-        persistence_B=np.concatenate(persistence) if persistence else None,
-        subjects=tuple(name for part in parts for name in part.subjects),
-        recording_ids=tuple(name for part in parts for name in part.recording_ids),
-        start_s_B=np.concatenate([part.start_s_B for part in parts]),
-        end_s_B=np.concatenate([part.end_s_B for part in parts]),
-    )
-
-
 def _write_index(folder: Path, index: Examples) -> None:
     columns: dict[str, Any] = {name: getattr(index, name) for name in _COLUMNS}
     for name in _NAMES:
-        columns[name] = np.array(getattr(index, name), dtype=np.str_)
+        # There are far fewer names than examples.
+        known, columns[name] = np.unique(getattr(index, name), return_inverse=True)
+        columns[f"{name}_known"] = known.astype(np.str_)
     found = {name: value for name, value in columns.items() if value is not None}
-    np.savez(folder / "index.npz", allow_pickle=False, **found)
+    classes = np.array(index.classes, dtype=np.str_)
+    np.savez(folder / "index.npz", allow_pickle=False, classes=classes, **found)
 
 
 def _read_index(folder: Path) -> Examples:
     with np.load(folder / "index.npz", allow_pickle=False) as found:
         columns: dict[str, Any] = {name: found.get(name) for name in _COLUMNS}
-        names: dict[str, Any] = {name: tuple(found[name].tolist()) for name in _NAMES}
-    return Examples(windows_BTC=None, clips_BTHWC=None, **columns, **names)
+        for name in _NAMES:
+            known = found[f"{name}_known"].tolist()
+            columns[name] = tuple(known[number] for number in found[name])
+        classes = tuple(found["classes"].tolist())
+    return Examples(windows_BTC=None, clips_BTHWC=None, classes=classes, **columns)
 
 
-def _key(recipe: Recipe, dataset: Dataset) -> str:
+def _key(recipe: Recipe, dataset: Dataset, way: str) -> str:
     content = recipe.model_dump(mode="json")
     chosen = {key: content[key] for key in (*_KEYS, "preprocessing")}
-    identity = [_VERSION, dataset.card.content_digest, chosen]
+    identity = [_VERSION, way, dataset.card.content_digest, chosen]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 

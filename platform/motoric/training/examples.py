@@ -12,10 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motoric.artefact.signature import Signature
+from motoric.core.errors import DatasetError
 from motoric.training.split import Split
 
 # Columns of `present_B2`.
 SENSORS, CLIP = 0, 1
+# Places of the examples of the training, validation and test part, rising.
+Rows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,8 @@ class Examples:
     """One row an example, in the order of recordings and of time.
 
     Attributes:
-        windows_BTC: Raw sensor windows with their context, float32; None where the recipe has none.
+        windows_BTC: Raw sensor windows with their context, float32; None where the recipe has none,
+            and where they stream.
         clips_BTHWC: Clips, uint8; None where the recipe has none.
         present_B2: Whether the example has sensors (column 0) and a clip (column 1); zeros stand in
             for what is not there.
@@ -77,12 +81,52 @@ class Examples:
         return self.take(np.array([name in wanted for name in self.recording_ids], dtype=np.bool_))
 
 
+def join(parts: Sequence[Examples]) -> Examples:
+    """The index of all: their examples one after the other, without windows and clips.
+
+    Raises:
+        DatasetError: There are none.
+    """
+    if not parts:
+        raise DatasetError(
+            "no recording gives an example: shorten window.length_s or clip.length_s"
+        )
+    persistence = [part.persistence_B for part in parts if part.persistence_B is not None]
+    return replace(
+        parts[0],
+        windows_BTC=None,
+        clips_BTHWC=None,
+        present_B2=np.concatenate([part.present_B2 for part in parts]),
+        targets_B=np.concatenate([part.targets_B for part in parts]),
+        persistence_B=np.concatenate(persistence) if persistence else None,
+        subjects=tuple(name for part in parts for name in part.subjects),
+        recording_ids=tuple(name for part in parts for name in part.recording_ids),
+        start_s_B=np.concatenate([part.start_s_B for part in parts]),
+        end_s_B=np.concatenate([part.end_s_B for part in parts]),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitExamples:
-    """Examples of the parts of a split, and the signature that the training part fixes."""
+    """Examples of the parts of a split, and the signature that the training part fixes.
+
+    Attributes:
+        split: Who is in which part.
+        train: Without windows where they stream.
+        validation: To watch the training on.
+        test: For the figures at the end.
+        signature: Of the model.
+        sample: Some of the training examples, with their windows; None unless these stream.
+    """
 
     split: Split
     train: Examples
     validation: Examples
     test: Examples
     signature: Signature
+    sample: Examples | None = None
+
+    @property
+    def at_hand(self) -> Examples:
+        """Training examples with their inputs, to try a network on: all, or a sample."""
+        return self.train if self.sample is None else self.sample

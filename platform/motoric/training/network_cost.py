@@ -106,7 +106,7 @@ class Trial:
                 Run(recipe=recipe, data=data, worker=worker, network=self._network), self._network
             )
             self._network.to("cpu")
-        self.one = Batches(recipe, data).plain(data.train, np.zeros(1, dtype=np.int64))
+        self.one = Batches(recipe, data).plain(data.at_hand, np.zeros(1, dtype=np.int64))
 
     @property
     def is_solved(self) -> bool:
@@ -247,10 +247,10 @@ class Trial:
         )
 
     def _plain(self) -> Batch:
-        return self._batches.plain(self._data.train, self._indices())
+        return self._batches.plain(self._data.at_hand, self._indices())
 
     def _loss(self) -> tuple[Batch, Tensor]:
-        batch = self._batches.training(self._data.train, self._indices(), self._generator)
+        batch = self._batches.training(self._data.at_hand, self._indices(), self._generator)
         outputs = self._network(*batch.inputs)
         return batch, self._objective.loss(outputs, batch.targets_B)
 
@@ -262,7 +262,7 @@ class Trial:
 
     def _indices(self) -> NDArray[np.int64]:
         """Examples from all over the training part, so that the batch is a typical one."""
-        num = len(self._data.train)
+        num = len(self._data.at_hand)
         return np.linspace(0, num - 1, self.batch_size).round().astype(np.int64)
 
     def _timed(self, call: Callable[[], object], times: int) -> float:

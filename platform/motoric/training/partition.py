@@ -12,25 +12,29 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from motoric.artefact.preprocessing import fit_normaliser
 from motoric.artefact.signature import Normaliser, Preprocessing, Signature, TrainingStatistics
 from motoric.core.errors import DatasetError
 from motoric.data.dataset import Dataset
 from motoric.data.recording import UNKNOWN_SUBJECT, Recording
 from motoric.training.data_plan import DataPlan, plan_data
-from motoric.training.example_store import Rows, stored_parts
-from motoric.training.examples import CLIP, SENSORS, Examples, SplitExamples
+from motoric.training.example_store import stored_parts
+from motoric.training.examples import CLIP, SENSORS, Examples, Rows, SplitExamples
 from motoric.training.inputs import ModelInputs, model_inputs
 from motoric.training.loading import load_examples
 from motoric.training.recipe import Recipe
 from motoric.training.split import Split, split_subjects, split_windows_leaking
 from motoric.training.split_config import LeakingSplit
+from motoric.training.window_statistics import StatisticsFit, WindowStatistics
 
 logger = logging.getLogger(__name__)
 
 
 def load_split(
-    recipe: Recipe, dataset: Dataset, on_plan: Callable[[DataPlan], None] = lambda _: None
+    recipe: Recipe,
+    dataset: Dataset,
+    on_plan: Callable[[DataPlan], None] = lambda _: None,
+    *,
+    may_stream: bool = False,
 ) -> SplitExamples:
     """Read a dataset and divide it as a recipe says.
 
@@ -38,13 +42,14 @@ def load_split(
         recipe: The recipe.
         dataset: Its dataset.
         on_plan: Told, before anything is read, where the examples will lie.
+        may_stream: As of `plan_data`.
 
     Raises:
         DatasetError: See `load_examples` and `split_examples`.
         RecipeError: See `load_examples` and `split_examples`.
     """
     inputs = model_inputs(recipe, dataset)
-    plan = plan_data(recipe, dataset, inputs)
+    plan = plan_data(recipe, dataset, inputs, may_stream=may_stream)
     on_plan(plan)
     if plan.way == "memory":
         examples = load_examples(recipe, dataset, inputs)
@@ -55,9 +60,12 @@ def load_split(
         there = with_examples(inputs, index)
         return rows_of_parts(recipe, there, index, plan_split(recipe, there))
 
-    found = stored_parts(recipe, dataset, inputs, divide)
+    found = stored_parts(recipe, dataset, inputs, divide, streams=plan.way == "stream")
     inputs = with_examples(inputs, found.index)
-    return split_parts(recipe, inputs, found.parts, plan_split(recipe, inputs))
+    data = split_parts(
+        recipe, inputs, found.parts, plan_split(recipe, inputs), statistics=found.statistics
+    )
+    return replace(data, sample=found.sample)
 
 
 def with_examples(inputs: ModelInputs, examples: Examples) -> ModelInputs:
@@ -137,8 +145,18 @@ def split_parts(
     inputs: ModelInputs,
     parts: tuple[Examples, Examples, Examples],
     split: Split,
+    *,
+    statistics: WindowStatistics | None = None,
 ) -> SplitExamples:
-    """As `split_examples`, of parts that are divided already."""
+    """As `split_examples`, of parts that are divided already.
+
+    Args:
+        recipe: The recipe.
+        inputs: Of the recordings that gave them.
+        parts: Training, validation and test.
+        split: Who is in which.
+        statistics: Of the training windows; by default they are fitted here.
+    """
     train, validation, test = parts
     _check_parts(inputs, train, validation, test, split)
     return SplitExamples(
@@ -146,7 +164,7 @@ def split_parts(
         train=train,
         validation=validation,
         test=test,
-        signature=_signature(recipe, inputs, train),
+        signature=_signature(recipe, inputs, train, statistics),
     )
 
 
@@ -188,21 +206,20 @@ def _check_parts(
         )
 
 
-def _signature(recipe: Recipe, inputs: ModelInputs, train: Examples) -> Signature:
+def _signature(
+    recipe: Recipe, inputs: ModelInputs, train: Examples, statistics: WindowStatistics | None
+) -> Signature:
     steps = Preprocessing(
         max_gap_s=recipe.preprocessing.max_gap_s, steps=recipe.preprocessing.steps
     )
-    normaliser = clip_normaliser = None
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
+    clip_normaliser = None
     if train.windows_BTC is not None and inputs.sensors is not None:
         windows_BTC = train.windows_BTC
         if not train.present_B2[:, SENSORS].all():
             windows_BTC = windows_BTC[train.present_B2[:, SENSORS]]
-        if recipe.preprocessing.normalise:
-            normaliser = fit_normaliser(windows_BTC, steps, inputs.sensors)
-        flat = windows_BTC.reshape(-1, windows_BTC.shape[-1])
-        low, high = tuple(flat.min(axis=0).tolist()), tuple(flat.max(axis=0).tolist())
+        fit = StatisticsFit(recipe, inputs.sensors)
+        fit.add(windows_BTC)
+        statistics = fit.fitted()
     if train.clips_BTHWC is not None and recipe.preprocessing.normalise:
         clip_normaliser = _fit_clip_normaliser(train.clips_BTHWC, train.present_B2[:, CLIP])
     chosen = [item for item in (inputs.sensors, inputs.clip) if item is not None]
@@ -211,14 +228,17 @@ def _signature(recipe: Recipe, inputs: ModelInputs, train: Examples) -> Signatur
         inputs=tuple(chosen),
         outputs=(inputs.output,),
         preprocessing=steps.model_copy(
-            update={"normaliser": normaliser, "clip_normaliser": clip_normaliser}
+            update={
+                "normaliser": None if statistics is None else statistics.normaliser,
+                "clip_normaliser": clip_normaliser,
+            }
         ),
         timeline=recipe.timeline,
         training_statistics=TrainingStatistics(
             num_windows=len(train),
             num_subjects=sum(not name.startswith(UNKNOWN_SUBJECT) for name in set(train.subjects)),
-            channel_min=low,
-            channel_max=high,
+            channel_min=() if statistics is None else statistics.channel_min,
+            channel_max=() if statistics is None else statistics.channel_max,
         ),
     )
 

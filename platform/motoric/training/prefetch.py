@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from motoric.training.batches import Batch
+from motoric.training.examples import Examples
 from motoric.training.run import Run
 
 
@@ -35,29 +36,39 @@ class Drawn:
 
 def draw(
     run: Run,
-    steps: Sequence[NDArray[np.int64]],
+    steps: Iterator[tuple[Examples, NDArray[np.int64]]],
     generator: torch.Generator,
 ) -> Generator[Drawn]:
     """The batches of steps in their order; while one is used, the next is made in a thread.
 
-    The generator alone decides what comes out, so that it is the same as without the thread.
+    The generator alone decides what becomes of the examples, as without the thread.
+
+    Args:
+        run: Of its recipe.
+        steps: Examples, and which of them a step takes.
+        generator: Randomness of the batches.
     """
     at_most = run.recipe.train.accumulate
 
-    def make(chosen: NDArray[np.int64]) -> tuple[tuple[Batch, ...], Tensor]:
+    def make() -> tuple[tuple[Batch, ...], int, Tensor] | None:
+        step = next(steps, None)
+        if step is None:
+            return None
+        examples, chosen = step
         parts = tuple(
-            run.batches.training(run.data.train, part, generator)
+            run.batches.training(examples, part, generator)
             for part in np.array_split(chosen, min(at_most, len(chosen)))
         )
-        return parts, generator.get_state()
+        return parts, len(chosen), generator.get_state()
 
     with ThreadPoolExecutor(1, thread_name_prefix="motoric-batches") as beside:
-        coming = beside.submit(make, steps[0]) if steps else None
-        for number, chosen in enumerate(steps):
-            assert coming is not None
+        coming = beside.submit(make)
+        while True:
             began_s = time.perf_counter()
-            parts, state = coming.result()
+            made = coming.result()
+            if made is None:
+                return
+            parts, num, state = made
             waited_s = time.perf_counter() - began_s
-            is_last = number + 1 == len(steps)
-            coming = None if is_last else beside.submit(make, steps[number + 1])
-            yield Drawn(parts=parts, num=len(chosen), generator_state=state, waited_s=waited_s)
+            coming = beside.submit(make)
+            yield Drawn(parts=parts, num=num, generator_state=state, waited_s=waited_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -18,6 +19,7 @@ from motoric.training.partition import load_split
 from motoric.training.progress import EpochReport
 from motoric.training.recipe import Recipe
 from motoric.training.run import Worker
+from motoric.training.streaming import WindowStream
 from motoric.training.system import SystemSampler
 
 
@@ -69,6 +71,16 @@ def train_worker(config: dict[str, Any]) -> None:
             sample_system=sampler.sample,
             on_tick=teller.tick if rank == 0 else _ignore,
         )
+        if data.sample is not None:
+            stream = WindowStream(
+                recipe,
+                dataset,
+                data,
+                rank=rank,
+                num_workers=worker.world_size,
+                device=worker.device,
+            )
+            worker = replace(worker, stream=stream)
         checkpoints = Checkpoints(
             run_uri,
             identity_of(recipe, dataset),

@@ -131,6 +131,8 @@ class Recipe(Part):
         self._check_task()
         self._check_strategy()
         self._check_augmentation()
+        if self.train.data == "stream" and self.streaming_problem:
+            raise ValueError(f"train.data is stream, but {self.streaming_problem}")
         if self.window is not None and self.clip is not None and self.clip.length_s is not None:
             raise ValueError("clip.length_s: with `window`, clips span the windows: leave it out")
         if not isinstance(self.split, LeakingSplit) and self.split.num_validation_subjects == 0:
@@ -256,9 +258,35 @@ class Recipe(Part):
         aside = {"name", "tracking", "registry", "resources", "strategy", "timeline"}
         aside |= {"parameter_server", "search"}
         content = self.model_dump(mode="json", exclude=aside)
-        for key in ("checkpoint_every_steps", "compile", "accumulate", "data", "memory_share"):
+        for key in ("checkpoint_every_steps", "compile", "accumulate"):
+            content["train"].pop(key)
+        for key in ("data", "memory_share", "shuffle_buffer"):
             content["train"].pop(key)
         return content
+
+    @property
+    def streaming_problem(self) -> str:
+        """Why the training windows cannot stream, and what to change; empty: they can."""
+        name = self.model["name"]
+        if self.clip is not None:
+            return "clips do not stream: leave `clip:` out, or take mapped"
+        if model_kind(name).is_solved:
+            return f"model {name!r} is solved from all windows at once: choose another model"
+        if self.strategy not in ("ddp", "fsdp"):
+            return f"strategy {self.strategy} does not take a stream: set strategy to ddp or fsdp"
+        if isinstance(self.resources.num_workers, tuple):
+            return (
+                f"an elastic run ({list(self.resources.num_workers)} workers) grows into the CPUs"
+                " that reading needs: write one number in resources.num_workers"
+            )
+        if isinstance(self.split, LeakingSplit):
+            return f"split.kind {self.split.kind} divides recordings: hold whole ones out"
+        if self.train.checkpoint_every_steps is not None:
+            return (
+                "train.checkpoint_every_steps is set, and a stream goes on from the end of an"
+                " epoch alone: leave it out"
+            )
+        return ""
 
     def to_yaml(self) -> str:
         """The recipe with every default written out."""

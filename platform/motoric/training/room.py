@@ -27,13 +27,15 @@ def check_cluster(recipe: Recipe, num_workers: int, *, can_grow: bool = False) -
     """
     nodes = _nodes()
     largest = _limits() if can_grow else None
-    problem = find_problem(recipe.resources.of_worker, num_workers, nodes)
+    reads_beside = recipe.train.data == "stream"
+    of_worker = recipe.resources.of_worker
+    problem = find_problem(of_worker, num_workers, nodes, reads_beside=reads_beside)
     if problem is None:
         return
     if can_grow:
         if largest is None:
             return
-        problem = find_problem(recipe.resources.of_worker, num_workers, [largest])
+        problem = find_problem(of_worker, num_workers, [largest], reads_beside=reads_beside)
         if problem is None:
             return
         problem += " when it is at its largest"
@@ -41,7 +43,11 @@ def check_cluster(recipe: Recipe, num_workers: int, *, can_grow: bool = False) -
 
 
 def find_problem(
-    of_worker: Mapping[str, float], num_workers: int, nodes: Sequence[Mapping[str, float]]
+    of_worker: Mapping[str, float],
+    num_workers: int,
+    nodes: Sequence[Mapping[str, float]],
+    *,
+    reads_beside: bool = False,
 ) -> str | None:
     """Why nodes cannot hold so many workers, in words; None: they can.
 
@@ -49,6 +55,7 @@ def find_problem(
         of_worker: What one worker needs, by Ray's names of resources.
         num_workers: At once.
         nodes: What each node has in all.
+        reads_beside: Whether tasks of Ray Data need a CPU beside the workers.
     """
     needed = {name: amount for name, amount in of_worker.items() if amount > 0}
     for name, amount in needed.items():
@@ -63,10 +70,20 @@ def find_problem(
         for node in nodes
     )
     if room >= num_workers:
-        return None
+        return _lacks_reader(needed.get("CPU", 0.0) * num_workers, nodes) if reads_beside else None
     each = ", ".join(f"{amount:g} {name}" for name, amount in needed.items())
     return (
         f"a worker needs {each} on one node, and the nodes hold {room} of {num_workers} worker(s)"
+    )
+
+
+def _lacks_reader(taken: float, nodes: Sequence[Mapping[str, float]]) -> str | None:
+    there = sum(node.get("CPU", 0.0) for node in nodes)
+    if there - taken >= 1 - _ROUNDING:
+        return None
+    return (
+        f"train.data is stream, whose reading needs 1 CPU beside the workers: they take {taken:g}"
+        f" of {there:g}"
     )
 
 

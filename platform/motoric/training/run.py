@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +28,8 @@ EVALUATION_BATCH = 256
 _EVALUATION_CLIPS = 32
 
 State = dict[str, Tensor]
+# Given an epoch and a batch's size: places in the training part and raw windows, batch by batch.
+Stream = Callable[[int, int], Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]]
 OnEpoch = Callable[[EpochReport, State], None]
 
 
@@ -41,6 +43,7 @@ class Worker:
         device: Where the network is.
         sample_system: Figures of this process, once an epoch.
         on_tick: Told where the run is, every few seconds.
+        stream: Where this worker's training windows come from, if they are not in the examples.
     """
 
     rank: int = 0
@@ -48,6 +51,7 @@ class Worker:
     device: str = "cpu"
     sample_system: Callable[[], dict[str, float]] = dict
     on_tick: Callable[[Tick], None] = lambda _: None
+    stream: Stream | None = None
 
 
 class Run:

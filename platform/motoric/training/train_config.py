@@ -78,10 +78,14 @@ class TrainConfig(Part):
     checkpoint_every_steps: int | None = Field(
         default=None, ge=1, description="a checkpoint within an epoch too, not only after each"
     )
-    data: Literal["auto", "memory", "mapped"] = Field(
+    data: Literal["auto", "memory", "mapped", "stream"] = Field(
         default="auto",
-        description="where examples lie: in each worker's memory, or in files of each node's"
-        " scratch folder; auto chooses by their estimated size",
+        description="where examples lie: in each worker's memory, in files of each node's scratch"
+        " folder, or nowhere, and training windows stream from the dataset; auto chooses by their"
+        " estimated size",
+    )
+    shuffle_buffer: int = Field(
+        default=8192, ge=1, description="windows of a stream that a worker mixes at a time"
     )
     memory_share: float = Field(
         default=0.4,

@@ -46,7 +46,7 @@ def export(recipe: Recipe, data: SplitExamples, run: TrainedRun) -> bytes:
     model = export_onnx(network, head, data.signature)
     num = _VERIFY_EXAMPLES[data.train.clips_BTHWC is not None]
     verify_onnx(
-        model, network, head, data.signature, _graph_inputs(data.signature, data.train, num)
+        model, network, head, data.signature, _graph_inputs(data.signature, data.at_hand, num)
     )
     return model
 

@@ -95,7 +95,12 @@ def _train(
         recipe,
         dataset,
         on_plan=lambda plan: watcher.on_stage(f"reading examples, {plan.text}"),
+        may_stream=True,
     )
+    if data.sample is not None:
+        # A stream needs all workers, so they must not choose by what their own node has room for.
+        streams = recipe.train.model_copy(update={"data": "stream"})
+        recipe = recipe.model_copy(update={"train": streams})
     registry = Registry(settings.registry_uri, settings.storage_uri)
     run_id = new_run_id(recipe) if resumed is None else resumed.run_id
     watcher.on_run(run_id)

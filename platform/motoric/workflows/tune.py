@@ -143,6 +143,11 @@ def tune_recipe(
         MotoricError: What went wrong; trials that ended stay known.
     """
     search = search_of(recipe)
+    if recipe.train.data == "stream":
+        raise RecipeError(
+            "train.data is stream, but the trials of a search read no streams: add --set"
+            " train.data=mapped, or search on fewer people (`where`)"
+        )
     is_local = settings.profile == "local"
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
     if is_local:

@@ -99,7 +99,7 @@ class GradientWorker:
         chosen = self._chosen(place)
         generator = run.generator(place.epoch, num_drawn=first)
         network.zero_grad()
-        steps = draw(run, [chosen], generator)
+        steps = draw(run, iter([(run.data.train, chosen)]), generator)
         with batches_that_fit(len(chosen), run.worker.device), closing(steps):
             loss = add_gradients(run, network, next(steps), place=(place.epoch, place.batch))
         nn.utils.clip_grad_norm_(network.parameters(), recipe.optimiser.max_grad_norm)
