@@ -14,6 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,11 +63,16 @@ def main() -> None:
             num_rounds=arguments.rounds,
             seconds=arguments.seconds,
         )
-        sections = _measure(plan, wanted, arguments.pinning, arguments.session_seconds)
-    text = _report(plan, sections, load_before)
-    print(text)
-    if not arguments.no_results:
-        append(text)
+        sections: list[str] = []
+        try:
+            for section in _measure(plan, wanted, arguments.pinning, arguments.session_seconds):
+                sections.append(section)  # noqa: PERF402 - those before a failure are kept
+        finally:
+            if sections:
+                text = _report(plan, sections, load_before)
+                print(text)
+                if not arguments.no_results:
+                    append(text)
 
 
 def _chosen(parser: argparse.ArgumentParser, text: str, known: tuple[str, ...]) -> list[str]:
@@ -77,24 +83,23 @@ def _chosen(parser: argparse.ArgumentParser, text: str, known: tuple[str, ...]) 
     return [each for each in known if each in chosen]
 
 
-def _measure(plan: Plan, wanted: list[str], pinning: str, session_s: float) -> list[str]:
-    sections = []
+def _measure(plan: Plan, wanted: list[str], pinning: str, session_s: float) -> Iterator[str]:
+    """The sections of a report, one after the other."""
     beside = [each for each in wanted if each in SIDE_BY_SIDE]
     if beside and pinning != "unpinned":
-        sections.append(rates.measure(plan, beside, is_pinned=True))
+        yield rates.measure(plan, beside, is_pinned=True)
     if beside and pinning != "pinned":
-        sections.append(rates.measure(plan, beside, is_pinned=False))
+        yield rates.measure(plan, beside, is_pinned=False)
     if "p99" in wanted:
-        sections.append(latency.measure(plan))
+        yield latency.measure(plan)
     if "replicas" in wanted:
-        sections.append(rates.replicas(plan))
+        yield rates.replicas(plan)
     if "cold" in wanted:
-        sections.append(cold.measure(plan))
+        yield cold.measure(plan)
     if "streams" in wanted:
-        sections.append(streams.rates(plan))
+        yield streams.rates(plan)
     if "sessions" in wanted:
-        sections.append(streams.sessions(plan, session_s))
-    return sections
+        yield streams.sessions(plan, session_s)
 
 
 def _report(plan: Plan, sections: list[str], load_before: tuple[float, ...]) -> str:
