@@ -24,9 +24,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## real recordings to predictions over HTTP; REUSE=1 keeps the model of an earlier run
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/motoric demo $(if $(REUSE),--reuse)
 
-# Two processes: one for the tests that start a Ray, which wait a lot, and one for the others.
 test: $(STAMP) ## all tests but the long ones
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -m "not long"
 
 test-long: $(STAMP) ## kills, clusters, soak
 	$(BIN)/python -m pytest -m long

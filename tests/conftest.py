@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from motoric.core import settings
 from motoric.core.settings import Settings
@@ -45,22 +44,3 @@ def accounts(local: Settings) -> Iterator[Accounts]:
 def key(accounts: Accounts) -> str:
     """A valid key."""
     return accounts.create_key("tests").secret
-
-
-class _ByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Divides tests among processes by file, but all that start a Ray go to one."""
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::")[0]
-        return "ray" if "tests/ray/" in file else file
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Replace what `--dist` names."""
-    return _ByFile(config, log)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with tests that start a Ray, which take longest."""
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)

@@ -90,6 +90,7 @@ def test_the_dashboard_wants_the_token(platform_state: PlatformState):
     assert httpx.get(jobs, headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
+@pytest.mark.long
 def test_a_job_beside_a_platform_folder_imports_both_platforms(
     platform_state: PlatformState, short_folder: Path
 ):

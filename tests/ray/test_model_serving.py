@@ -291,6 +291,7 @@ def test_a_new_key_is_accepted_and_a_revoked_one_refused_within_seconds(deployed
     accounts.close()
 
 
+@pytest.mark.long
 def test_replicas_grow_under_load_and_shrink_again(deployed: Platform):
     # A target below one request in flight, so that a few clients are a load.
     deployed.deploy(

@@ -126,7 +126,7 @@ def furthest(first: State, second: State) -> float:
     [
         pytest.param("fsdp", marks=pytest.mark.long),
         pytest.param("tensor", marks=pytest.mark.long),
-        "parameter_server",
+        pytest.param("parameter_server", marks=pytest.mark.long),
     ],
 )
 def test_a_recipe_is_trained_by_two_from_the_command_line(

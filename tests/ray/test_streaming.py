@@ -83,6 +83,7 @@ def record(config: dict[str, Any]) -> None:
         Path(config["folder"], f"error-{rank}").write_text(error.message)
 
 
+@pytest.mark.long
 def test_each_window_comes_once_an_epoch_and_each_worker_gets_as_many(
     recipe: Path, platform_settings: Settings, tmp_path: Path
 ) -> None:

@@ -139,6 +139,7 @@ def test_a_fold_that_fails_says_why(recipe: Path, capfd: pytest.CaptureFixture[s
     assert "resources.memory_gib_per_worker" in capfd.readouterr().err
 
 
+@pytest.mark.long
 def test_a_fused_model_trains_and_its_artefact_takes_either_input(
     folder: Path, platform_settings: Settings
 ) -> None:

@@ -33,7 +33,7 @@ from motoric.cluster import environment, folders, haproxy_wrapper, ports, proces
 from motoric.core.settings import Ports, Settings
 from two_nodes import MODEL, WORKER_IP
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 
 SUPPORT = Path(two_nodes.__file__).parent
 TIMEOUT_S = 240.0

@@ -209,7 +209,7 @@ def _train(settings: Settings) -> dict[str, Any]:
     return {
         "accuracy": made.evaluation.accuracy,
         "num_epochs": watcher.num_epochs,
-        "checkpoints": [str(path) for path in runs.rglob("weights.safetensors")],
+        "checkpoints": [str(path) for path in runs.rglob("*.weights.safetensors")],
         "windows": windows_BTC.tolist(),
         "expected": Predictor.load(made.artefact_uri).predict(windows_BTC).tolist(),
         "first": _registered(settings),
