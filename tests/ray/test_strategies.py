@@ -330,4 +330,4 @@ def test_a_parameter_server_is_killed_and_the_run_goes_on_from_its_last_checkpoi
     )
     assert len(killed) == 1
     assert [report.epoch for report in trained.epochs] == list(range(6))
-    assert furthest(trained.weights, alone(uri, **changes).weights) == 0.0
+    assert furthest(trained.weights, alone(uri, train=changes["train"]).weights) == 0.0
