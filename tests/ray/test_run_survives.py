@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -121,6 +122,16 @@ def processes_of(process: subprocess.Popen[str], title: str) -> list[psutil.Proc
     return found
 
 
+def kill_driver(process: subprocess.Popen[str]) -> None:
+    """It, and with it its Ray, is gone before it can tidy up."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.communicate()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         train(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -136,15 +147,7 @@ def test_killed_workers_and_drivers_change_nothing_of_the_result(
         assert len(workers) == 2
         workers[0].kill()
         wait_for(lambda: reached(own_settings, 30), process)
-        # The driver, and with it its Ray, is gone before it can tidy up.
-        ray = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate()
-        for child in ray:
-            try:
-                child.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_driver(process)
     left = newest(own_settings)
     assert left is not None
     assert 30 <= left["position"]["epoch"] < EPOCHS
@@ -191,14 +194,7 @@ def test_a_streamed_run_goes_on_from_the_end_of_an_epoch(
         wait_for(lambda: reached(own_settings, 2), process)
         processes_of(process, "RayTrainWorker")[0].kill()
         wait_for(lambda: reached(own_settings, 5), process)
-        ray = psutil.Process(process.pid).children(recursive=True)
-        process.kill()
-        process.communicate()
-        for child in ray:
-            try:
-                child.kill()
-            except psutil.NoSuchProcess:
-                continue
+        kill_driver(process)
     left = newest(own_settings)
     assert left is not None
     position = left["position"]

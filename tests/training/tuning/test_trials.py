@@ -129,7 +129,7 @@ def test_unfinished_trials_come_first_and_finished_ones_never_again() -> None:
 
 
 def test_optuna_learns_from_trials_and_draws_others_when_a_search_goes_on() -> None:
-    pytest.importorskip("optuna")
+    pytest.importorskip("optuna", reason="optuna is missing: it comes with the extra train")
     config = search(algorithm="optuna", num_trials=40)
 
     def run(proposals: Proposals, num: int) -> list[Trial]:
